@@ -1,0 +1,111 @@
+r"""An analytic bed: data whose denoiser is known in closed form, so that a solver's error is its own.
+
+Data is a mixture of Gaussians with weights w_k, means mu_k and diagonal standard deviations s_k. Noised to
+x_t = alpha x_0 + sigma z it is the mixture with means alpha mu_k and variances v_k = alpha^2 s_k^2 + sigma^2, and the clean mean is
+
+    D(x) = sum_k r_k(x) [mu_k + alpha s_k^2 (x - alpha mu_k) / v_k],    r = softmax(log w_k + log N(x; alpha mu_k, v_k)).
+
+`PLANE` is the two-dimensional mixture on which the orders in this repository were first measured: three components of unequal
+weight and shape, one of them narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from scipy.integrate import solve_ivp
+from torch import Tensor
+
+from framework.denoiser import Prediction
+from framework.ledger import Ledger
+from framework.schedules import EDM, Schedule
+from framework.state import Condition
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Weights (K,), means (K, d) and standard deviations (K, d) of diagonal Gaussians, as nested sequences."""
+
+    weights: Sequence[float]
+    means: Sequence[Sequence[float]]
+    stds: Sequence[Sequence[float]]
+
+    @cached_property
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        return tuple(torch.tensor(v, dtype=torch.float64) for v in (self.weights, self.means, self.stds))  # type: ignore[return-value]
+
+    @property
+    def dimensions(self) -> int:
+        return len(self.means[0])
+
+    def sample(self, n: int, seed: int) -> Tensor:
+        """n exact draws, float64 (n, d)."""
+        weights, means, stds = self._tensors
+        generator = torch.Generator().manual_seed(seed)
+        which = torch.multinomial(weights, n, replacement=True, generator=generator)
+        z = torch.randn(n, self.dimensions, dtype=torch.float64, generator=generator)
+        return means[which] + stds[which] * z
+
+    def _responsibilities(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log w_k N(x; ...) (B, K), and each component's variance and deviation (B, K, d)."""
+        weights, means, stds = self._tensors
+        alpha, sigma = alpha.reshape(-1, 1, 1), sigma.reshape(-1, 1, 1)
+        variance = (alpha * stds) ** 2 + sigma**2
+        deviation = x[:, None] - alpha * means
+        quadratic = (deviation**2 / variance + variance.log() + np.log(2 * np.pi)).sum(-1)
+        return weights.log() - quadratic / 2, variance, deviation
+
+    def clean_mean(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """E[x_0 | x_t = x] for x (B, d) at alpha, sigma (B,)."""
+        _, means, stds = self._tensors
+        log_parts, variance, deviation = self._responsibilities(x, alpha, sigma)
+        part = means + alpha.reshape(-1, 1, 1) * stds**2 * deviation / variance
+        return (log_parts.softmax(-1)[..., None] * part).sum(1)
+
+    def log_density(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """log p_t(x) in nats (B,)."""
+        return self._responsibilities(x, alpha, sigma)[0].logsumexp(-1)
+
+
+PLANE = Mixture(
+    weights=(0.5, 0.3, 0.2),
+    means=((-1.0, 0.0), (0.7, 0.9), (0.8, -0.6)),
+    stds=((0.15, 0.35), (0.25, 0.10), (0.10, 0.10)),
+)
+
+
+@dataclass
+class MixtureDenoiser:
+    """The exact denoiser of a mixture on a schedule; conditions are ignored."""
+
+    mixture: Mixture
+    schedule: Schedule
+    ledger: Ledger | None = None
+
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition) -> Prediction:
+        if self.ledger is not None:
+            self.ledger.count_forward(len(x_t))
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        return Prediction(self.mixture.clean_mean(x_t, alpha, sigma), x_t, alpha, sigma)
+
+
+def reference_solution(mixture: Mixture, y: Tensor, high: float, low: float, tolerance: float = 1e-11) -> Tensor:
+    """The probability-flow ODE from noise-to-signal ratio `high` to `low` on y = x / alpha (B, d), by DOP853.
+
+    In u = log(sigma / alpha) it reads dy/du = y - D(y), which is what every schedule's ODE becomes.
+    """
+    schedule, shape = EDM(sigma_max=1.0), tuple(y.shape)
+
+    def right_hand_side(u: float, flat: np.ndarray) -> np.ndarray:
+        point = torch.from_numpy(flat).reshape(shape)
+        ones = torch.ones(len(point), dtype=torch.float64)
+        clean = mixture.clean_mean(point, ones, schedule.sigma(ones * float(np.exp(u))))
+        return (point - clean).flatten().numpy()
+
+    span = (float(np.log(high)), float(np.log(low)))
+    solution = solve_ivp(right_hand_side, span, y.double().flatten().numpy(), "DOP853", rtol=tolerance, atol=tolerance)
+    return torch.from_numpy(solution.y[:, -1]).reshape(shape)

@@ -1,0 +1,101 @@
+"""What is diffused, and the few operations that anything here does to it.
+
+A State is a Tensor with the batch first, or a TensorDict of named components with batch_size [B]. Solvers, guidance and the
+loop never look inside: they combine states linearly, select rows and ask for the batch size, and that is this file.
+
+Coefficients are float64 numbers, or float64 tensors (B,) when every sample has its own time; they are cast to the state's
+type only here, where they meet it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from tensordict import TensorDict
+from torch import Tensor
+
+State: TypeAlias = Tensor | TensorDict
+Condition: TypeAlias = TensorDict
+Coefficient: TypeAlias = float | Tensor
+
+
+def batch_size(state: State) -> int:
+    """B, the number of samples."""
+    return int(state.shape[0])
+
+
+def device_of(state: State) -> torch.device:
+    """The device on which the state's components lie."""
+    if isinstance(state, Tensor):
+        return state.device
+    return next(iter(state.values(include_nested=True, leaves_only=True))).device
+
+
+def map_state(function: Callable[..., Tensor], first: State, *others: State) -> State:
+    """Apply `function` to each component of states of one structure; returns a state of that structure."""
+    if isinstance(first, Tensor):
+        return function(first, *others)
+    parts = {name: map_state(function, first[name], *(other[name] for other in others)) for name in first.keys()}
+    return TensorDict(parts, batch_size=first.batch_size)
+
+
+def expand(coefficient: Coefficient, like: Tensor) -> Coefficient:
+    """A per-sample coefficient (B,) as (B, 1, ..., 1) in `like`'s type and device; numbers pass unchanged."""
+    if not isinstance(coefficient, Tensor):
+        return coefficient
+    coefficient = coefficient.to(device=like.device, dtype=like.dtype)
+    return coefficient.reshape(coefficient.shape + (1,) * (like.ndim - coefficient.ndim))
+
+
+def combine(terms: Iterable[tuple[Coefficient, State]]) -> State:
+    """The sum of coefficient * state over the terms; terms whose coefficient is the number 0 cost nothing.
+
+    Raises:
+        ValueError: there is no term.
+    """
+    terms = list(terms)
+    if not terms:
+        raise ValueError("a linear combination needs at least one term")
+    kept = [(c, s) for c, s in terms if isinstance(c, Tensor) or c != 0.0] or terms[:1]
+    coefficients = [c for c, _ in kept]
+
+    def add(*parts: Tensor) -> Tensor:
+        total = expand(coefficients[0], parts[0]) * parts[0]
+        for coefficient, part in zip(coefficients[1:], parts[1:], strict=True):
+            if isinstance(coefficient, Tensor):
+                total = total + expand(coefficient, part) * part
+            else:
+                total = torch.add(total, part, alpha=coefficient)
+        return total
+
+    return map_state(add, *(s for _, s in kept))
+
+
+def concatenate(states: Iterable[State]) -> State:
+    """States one after the other along the batch."""
+    return torch.cat(list(states))  # type: ignore[arg-type]
+
+
+def select(rows: Tensor, chosen: State, other: State) -> State:
+    """Row i of `chosen` where rows[i], else row i of `other`; `rows` is bool (B,)."""
+
+    def where(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(rows.reshape(rows.shape + (1,) * (a.ndim - 1)), a, b)
+
+    return map_state(where, chosen, other)
+
+
+def masked_sum(values: Tensor, mask: Tensor | None = None) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Sum of `values` (B, ...) over all but the batch, and the number of elements summed, per sample.
+
+    `mask` (B, ...) is bool, and its axes are the first axes of `values` (a set's (B, N) mask serves positions (B, N, 3)):
+    what it leaves out adds nothing to the sum or to the count, so that padding never weighs.
+    """
+    flat = values.flatten(1)
+    if mask is None:
+        return flat.sum(1), values.new_full((len(values),), float(flat.shape[1]))
+    weights = mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim)).expand_as(values).flatten(1)
+    return torch.where(weights, flat, 0.0).sum(1), weights.sum(1).to(values.dtype)

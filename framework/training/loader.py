@@ -1,0 +1,111 @@
+"""An order of data that is a function of (seed, position), so that a resumed run sees what it would have seen.
+
+A training run reads one endless stream: the permutation of epoch 0, then that of epoch 1, and so on, each a function of
+(seed, epoch) alone. Batch b of a world of R processes is the slice [b B R, (b + 1) B R) of the stream, and process r takes its
+r-th part. Nothing is dropped at an epoch's end, nothing is repeated within one, and to resume is to start at batch b: no
+state but that one number has to be saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch.distributed
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+
+def permutation(size: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of `size` items in one epoch, a function of (seed, epoch): int64 (size,)."""
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(size)
+
+
+def process_rank() -> tuple[int, int]:
+    """(rank, world size) of this process: (0, 1) outside distributed training."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+class StreamBatches(Sampler[list[int]]):
+    """Endless batches of indices from batch `start` on; process r of R takes its part of each global batch."""
+
+    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        if size < 1:
+            raise ValueError("the training set is empty: there is nothing to draw batches from")
+        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.start = 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rank, world = process_rank()
+        epoch, order = -1, np.empty(0, dtype=np.int64)
+        position = (self.start * world + rank) * self.batch_size
+        while True:
+            batch = []
+            for place in range(position, position + self.batch_size):
+                if place // self.size != epoch:
+                    epoch = place // self.size
+                    order = permutation(self.size, self.seed, epoch)
+                batch.append(int(order[place % self.size]))
+            yield batch
+            position += world * self.batch_size
+
+
+class ShardedBatches(Sampler[list[int]]):
+    """Every item once, in order, batch k to process k mod R: for validation."""
+
+    def __init__(self, size: int, batch_size: int) -> None:
+        self.size, self.batch_size = size, batch_size
+
+    def __len__(self) -> int:
+        _, world = process_rank()
+        return -(-self.size // (self.batch_size * world))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rank, world = process_rank()
+        for first in range(rank * self.batch_size, self.size, world * self.batch_size):
+            yield list(range(first, min(first + self.batch_size, self.size)))
+
+
+class ResumableLoader(DataLoader):  # type: ignore[type-arg]
+    """A DataLoader over the endless stream (`shuffle=True`) or once over the set in order (`shuffle=False`).
+
+    The trainer counts the batches that it has used with `consume`, since workers and prefetching draw ahead of it;
+    `state_dict` holds that count, and after `load_state_dict` the next iteration begins at that batch.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        num_workers: int = 0,
+        collate_fn: Any = None,
+    ) -> None:
+        size = len(dataset)  # type: ignore[arg-type]
+        self.consumed = 0
+        batches: Sampler[list[int]] = (
+            StreamBatches(size, batch_size, seed) if shuffle else ShardedBatches(size, batch_size)
+        )
+        super().__init__(
+            dataset,
+            batch_sampler=batches,
+            num_workers=num_workers,
+            collate_fn=collate_fn,
+            persistent_workers=num_workers > 0 and not shuffle,
+        )
+
+    def consume(self) -> None:
+        """Count one more batch as used."""
+        self.consumed += 1
+
+    def state_dict(self) -> dict[str, int]:
+        return {"batch": self.consumed}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.consumed = state["batch"]
+        if isinstance(self.batch_sampler, StreamBatches):
+            self.batch_sampler.start = self.consumed
