@@ -1,0 +1,118 @@
+"""The plugin contract: what a kind of data supplies, and what it gets for it.
+
+A modality turns data into states and back, reads a person's prompts, and shows and judges samples. Schedules, objectives,
+solvers, guidance, training, EMA, resume, the store and the commands come for nothing. The built-in modalities are declared by
+entry points and use nothing but this file, as a stranger's would.
+
+    batch of data  --encode-->  (State, Condition)   --decode-->   samples, in the data's own form
+    prompts        --parse-->   Condition            --null-->     the condition that says nothing
+
+Shapes: a Condition is a TensorDict with batch_size [B]; a State has B rows and lies in `space`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
+
+from framework.metrics.measurement import Measurement
+from framework.spaces import Space
+from framework.state import Condition, State, select
+
+API_VERSION = 1
+
+
+class JudgeData(Protocol):
+    """What evaluation asks of a LightningDataModule: prompts to sample for, and real data that was not trained on."""
+
+    def setup(self, stage: str) -> None: ...
+
+    def prompts(self, n: int, seed: int) -> Sequence[Any]:
+        """`n` prompts, a function of the seed."""
+        ...
+
+    def reference(self, n: int, seed: int) -> Any:
+        """Up to `n` real items in a form that the modality's `evaluate` understands."""
+        ...
+
+
+class Modality(ABC):
+    """One kind of data. Attributes: `name`, and `api_version`, the version of this contract that it was written for."""
+
+    api_version: ClassVar[int] = API_VERSION
+    name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def space(self) -> Space:
+        """Where the state and its noise live."""
+
+    @abstractmethod
+    def encode(self, batch: Mapping[str, Any]) -> tuple[State, Condition]:
+        """A batch from the data module as clean states, of about unit scale, and their conditions; on the batch's device."""
+
+    @abstractmethod
+    def decode(self, state: State, condition: Condition) -> Any:
+        """States as B samples in the data's own form, on the CPU; it must support slicing and `len`."""
+
+    @abstractmethod
+    def parse(self, prompts: Sequence[Any]) -> Condition:
+        """The condition that B prompts ask for.
+
+        Raises:
+            ValueError: a prompt has no meaning here; the message names the nearest that has.
+        """
+
+    @abstractmethod
+    def null(self, condition: Condition) -> Condition:
+        """`condition` with all that guidance may drop replaced by "nothing said"; masks and sizes stay."""
+
+    @abstractmethod
+    def render(
+        self, samples: Any, prompts: Sequence[Any], folder: Path, metadata: Sequence[Mapping[str, str]]
+    ) -> list[Path]:
+        """Write samples in the format that the field uses, with a picture of all of them; returns the files, picture last."""
+
+    @abstractmethod
+    def join(self, parts: Sequence[Any]) -> Any:
+        """Decoded samples of several batches as one."""
+
+    def evaluate(
+        self, samples: Any, prompts: Sequence[Any], data: JudgeData, seed: int
+    ) -> dict[str, Measurement]:
+        """How good the samples of these prompts are, beside the data's own ceiling; {} where nothing is measured."""
+        return {}
+
+    def evaluation_prompts(self, data: JudgeData, n: int, seed: int) -> Sequence[Any]:
+        """The prompts whose samples `evaluate` judges."""
+        return data.prompts(n, seed)
+
+    def render_trajectory(self, states: Sequence[Any], prompts: Sequence[Any], folder: Path) -> list[Path]:
+        """Write how samples came out of the noise, given decoded samples at several times; optional."""
+        return []
+
+    @classmethod
+    def adapt(cls, config: dict[str, Any], data: Any) -> dict[str, Any]:
+        """The run's configuration with what only the data can know filled in (names of classes, sizes)."""
+        return config
+
+
+def drop(condition: Condition, null: Condition, keep: Tensor) -> Condition:
+    """`condition` where keep (B,) is True, and `null` elsewhere: what teaches a network both."""
+    if not condition.keys():
+        return condition
+    return select(keep.to(condition[next(iter(condition.keys()))].device), condition, null)  # type: ignore[return-value]
+
+
+def check_version(modality: Modality) -> None:
+    """Raise ValueError when a modality was written for another version of the contract."""
+    if modality.api_version != API_VERSION:
+        raise ValueError(
+            f"modality {modality.name!r} speaks version {modality.api_version} of the plugin contract and this is version "
+            f"{API_VERSION}; install a release of it that matches"
+        )
+

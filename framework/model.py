@@ -1,0 +1,211 @@
+"""A trained (or fresh) model: a network with its schedule, parametrisation and modality, ready to sample.
+
+    load("outputs/shapes").sample("a red circle", n=4)
+
+Everything that a sample depends on is an argument; what is not given is the model's own default, which was fixed in its
+configuration when it was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from framework.denoiser import Angle, Denoiser, NetworkDenoiser, NoiseLevel, Rescheduled
+from framework.grids import Grid, UniformTime
+from framework.guidance.classifier_free import Guidance
+from framework.ledger import Ledger
+from framework.modality import Modality, check_version
+from framework.noise import SampleKey
+from framework.parametrizations import Parametrization
+from framework.sampler import Hook, sample
+from framework.schedules import Schedule
+from framework.solvers.dpmpp import DPMpp2M
+from framework.solvers.plan import Solver
+from framework.state import Condition, State
+
+
+@dataclass(frozen=True)
+class SamplingDefaults:
+    """How a model samples when nothing else is said; guidance None is off."""
+
+    solver: Solver = field(default_factory=DPMpp2M)
+    grid: Grid = field(default_factory=UniformTime)
+    steps: int = 20
+    guidance: Guidance | None = None
+
+
+@dataclass
+class Samples:
+    """What came out: samples in the modality's own form, for which prompts, and what they cost."""
+
+    samples: Any
+    prompts: list[Any]
+    seed: int
+    ledger: Ledger
+    modality: Modality = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def save(self, folder: str | Path, metadata: Mapping[str, str] | None = None) -> list[Path]:
+        """Write them as the modality does; returns the files, the picture of all of them last."""
+        rows = [
+            {"prompt": str(p), "seed": str(self.seed), "index": str(i), **(metadata or {})}
+            for i, p in enumerate(self.prompts)
+        ]
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        return self.modality.render(self.samples, self.prompts, Path(folder), rows)
+
+
+@dataclass
+class Model:
+    """See the module's docstring; `network` holds the weights to sample with."""
+
+    modality: Modality
+    network: nn.Module
+    schedule: Schedule
+    parametrization: Parametrization
+    noise_level: NoiseLevel = field(default_factory=Angle)
+    defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
+
+    def __post_init__(self) -> None:
+        check_version(self.modality)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return next(self.network.parameters()).device
+
+    def to(self, device: str | torch.device) -> Model:
+        """The same model with its network on a device."""
+        self.network.to(device)
+        return self
+
+    def denoiser(self, network: nn.Module | None = None, ledger: Ledger | None = None) -> NetworkDenoiser:
+        """The model as the one thing that solvers see; `network` in place of its own (the one in training)."""
+        return NetworkDenoiser(
+            network or self.network,
+            self.schedule,
+            self.parametrization,
+            self.modality.space,
+            self.noise_level,
+            ledger,
+        )
+
+    def sample(
+        self,
+        prompt: Any = None,
+        n: int | None = None,
+        *,
+        seed: int = 0,
+        solver: Solver | None = None,
+        grid: Grid | None = None,
+        steps: int | None = None,
+        guidance: Guidance | None = None,
+        negative: Any = None,
+        schedule: Schedule | None = None,
+        batch_size: int = 64,
+        first: int = 0,
+        hooks: Sequence[Hook] = (),
+        progress: Callable[[int], None] | None = None,
+    ) -> Samples:
+        """Draw samples.
+
+        Args:
+            prompt: one prompt or a list of them; None says nothing.
+            n: how many, 1 for a prompt and the list's length for a list: prompts are repeated in turn up to n.
+            seed: sample i is a function of (seed, i, prompt) alone, whatever the batch size and the device.
+            solver, grid, steps, guidance: None is the model's default.
+            negative: a prompt to be led away from, in place of the empty one.
+            schedule: sample on another schedule than the one that was trained on.
+            batch_size: samples at a time.
+            first: the index of the first sample, to go on where an earlier call ended.
+            hooks: observers of the loop.
+            progress: called with the number of samples finished after each batch.
+
+        Raises:
+            ValueError: n < 1, or a prompt that the modality cannot read.
+        """
+        given = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
+        count = len(given) if n is None else n
+        if count < 1 or not given:
+            raise ValueError(f"sampling needs at least one sample, got n={count} and {len(given)} prompts")
+        prompts = [given[i % len(given)] for i in range(count)]
+        ledger = Ledger()
+        how = SamplingDefaults(
+            solver or self.defaults.solver,
+            grid or self.defaults.grid,
+            self.defaults.steps if steps is None else steps,
+            guidance or self.defaults.guidance,
+        )
+        base: Denoiser = self.denoiser(ledger=ledger)
+        if schedule is not None:
+            base = Rescheduled(base, schedule)
+        parts = []
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            with torch.no_grad():
+                for start in range(0, count, batch_size):
+                    rows = prompts[start : start + batch_size]
+                    condition = self.condition(rows)
+                    key = SampleKey(seed, tuple(range(first + start, first + start + len(rows))))
+                    state = self._draw(base, how, condition, key, negative, hooks, ledger)
+                    parts.append(self.modality.decode(state, condition))
+                    if progress is not None:
+                        progress(start + len(rows))
+        finally:
+            self.network.train(was_training)
+        return Samples(self.modality.join(parts), prompts, seed, ledger, self.modality)
+
+    def condition(self, prompts: Sequence[Any]) -> Condition:
+        """The prompts' condition on the model's device; None is the null condition."""
+        known = next((p for p in prompts if p is not None), None)
+        if known is None:
+            parsed = self.modality.parse([""] * len(prompts))
+            return self.modality.null(parsed).to(self.device)
+        return self.modality.parse(["" if p is None else p for p in prompts]).to(self.device)
+
+    def _draw(
+        self,
+        base: Denoiser,
+        how: SamplingDefaults,
+        condition: Condition,
+        key: SampleKey,
+        negative: Any,
+        hooks: Sequence[Hook],
+        ledger: Ledger,
+    ) -> State:
+        denoiser = base
+        if how.guidance is not None:
+            rows = condition.batch_size[0]
+            away = self.modality.null(condition) if negative is None else self.condition([negative] * rows)
+            denoiser = how.guidance(base, away)
+        times = how.grid(base.schedule, how.steps)
+        space = self.modality.space
+        return sample(denoiser, how.solver, times, space, condition, key, hooks=hooks, ledger=ledger)
+
+
+class Trajectory:
+    """A hook that keeps the clean prediction and the state after each step, on the CPU."""
+
+    def __init__(self) -> None:
+        self.states: list[State] = []
+        self.cleans: list[State] = []
+        self._step = -1
+
+    def __call__(self, progress: Any) -> None:
+        if progress.stage.step == self._step:
+            self.states.pop()
+            self.cleans.pop()
+        self._step = progress.stage.step
+        self.states.append(progress.x.cpu())
+        self.cleans.append(progress.prediction.clean.cpu())
+
+

@@ -1,0 +1,181 @@
+"""The one LightningModule: any modality, network, schedule and objective.
+
+Everything random in a step is a function of (seed, batch number, process), and the order of the data is a function of (seed,
+batch number) too (`loader`), so a resumed run repeats the uninterrupted one bit by bit on the CPU.
+
+A loss or gradient that is not finite costs its step and no more: gradients are taken away before the optimiser looks at them,
+the event is counted and reported, and a run of `patience` such steps ends the training with an error.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from framework.denoiser import NetworkDenoiser
+from framework.modality import drop
+from framework.model import Model
+from framework.noise import BatchKey, stable_hash
+from framework.objectives.objective import Objective
+from framework.state import Condition, State, batch_size, device_of
+from framework.training.ema import EMA
+from framework.training.loader import ResumableLoader
+from framework.training.optimizer import AdamW
+
+QUANTILES = 8  # noise levels at which validation reports its loss
+
+
+class TrainingDivergedError(RuntimeError):
+    """Losses or gradients have not been finite for many steps."""
+
+
+class DiffusionTraining(L.LightningModule):
+    """Training of a model.
+
+    Args:
+        model: what is trained; its network becomes the live one, the average is kept beside it.
+        objective: the loss.
+        optimizer: settings of AdamW and the learning rate.
+        half_life: of the EMA, in samples.
+        ramp: of the EMA.
+        condition_dropout: the share of samples whose condition is replaced by the null condition.
+        seed: of noise, times and dropout.
+        compile: compile the network (torch.compile).
+        patience: how many steps in a row may fail to be finite.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        objective: Objective,
+        optimizer: AdamW,
+        *,
+        half_life: float = 50_000,
+        ramp: float = 0.05,
+        condition_dropout: float = 0.1,
+        seed: int = 0,
+        compile: bool = False,
+        patience: int = 20,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.network = model.network
+        self.ema = EMA(model.network, half_life, ramp)
+        self.objective = objective
+        self.settings = optimizer
+        self.condition_dropout, self.seed, self.patience = condition_dropout, seed, patience
+        self.batches_seen = 0
+        self.samples_seen = 0
+        self.skipped = 0
+        self._skipped_in_a_row = 0
+        self._samples_at_update = 0
+        if compile:
+            self.network.compile()
+
+    def encode(self, batch: Any) -> tuple[State, Condition]:
+        """The batch's clean states and conditions, on the module's device."""
+        x_0, condition = self.model.modality.encode(batch)
+        return x_0, condition.to(device_of(x_0))
+
+    def denoiser(self, averaged: bool) -> NetworkDenoiser:
+        """The model with the live network, or with the average."""
+        return self.model.denoiser(self.ema.network if averaged else self.network)
+
+    def averaged_model(self) -> Model:
+        """The model with the average's weights, which is what is saved and sampled."""
+        return replace(self.model, network=self.ema.network)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if isinstance(loader := self.trainer.train_dataloader, ResumableLoader):
+            loader.consume()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x_0, condition = self.encode(batch)
+        rows = batch_size(x_0)
+        key = BatchKey(self.seed, self.batches_seen, self.global_rank, rows)
+        # Dropout layers draw from the global generators: these, too, become a function of the batch's number.
+        torch.manual_seed(stable_hash(self.seed, self.batches_seen, self.global_rank, "layers"))
+        if self.condition_dropout > 0:
+            draws = key.component("condition").uniform((), torch.zeros(()))
+            condition = drop(condition, self.model.modality.null(condition), draws >= self.condition_dropout)
+        loss = self.objective(self.denoiser(averaged=False), x_0, condition, key).loss.mean()
+        self.batches_seen += 1
+        self.samples_seen += rows * self.trainer.world_size
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """The average's loss at fixed quantiles of time and with fixed noise, so that values compare between steps."""
+        x_0, condition = self.encode(batch)
+        rows = batch_size(x_0)
+        level = torch.arange(rows) % QUANTILES
+        key = BatchKey(0, batch_idx, self.global_rank, rows, "validation")
+        terms = self.objective(
+            self.denoiser(averaged=True), x_0, condition, key, uniforms=(level.double() + 0.5) / QUANTILES
+        )
+        self.log("val/loss", terms.loss.mean(), batch_size=rows, sync_dist=True, prog_bar=True)
+        for q in range(min(QUANTILES, rows)):
+            chosen = terms.error[level.to(terms.error.device) == q]
+            name = f"val/error_at_quantile/{(q + 0.5) / QUANTILES:.3f}"
+            self.log(name, chosen.mean(), batch_size=len(chosen), sync_dist=True)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip, and take the gradients away where they are not finite."""
+        if gradient_clip_algorithm == "value":
+            norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        else:
+            limit = math.inf if gradient_clip_val is None else gradient_clip_val
+            norm = torch.nn.utils.clip_grad_norm_(self.parameters(), limit)
+        self.log("train/gradient_norm", norm)
+        if bool(torch.isfinite(norm)):
+            self._skipped_in_a_row = 0
+            return
+        optimizer.zero_grad(set_to_none=True)
+        self.skipped += 1
+        self._skipped_in_a_row += 1
+        self.log("train/skipped_steps", float(self.skipped))
+        if self._skipped_in_a_row >= self.patience:
+            raise TrainingDivergedError(
+                f"loss or gradients have not been finite for {self.patience} steps in a row, up to step {self.global_step}; "
+                "the last good checkpoint is kept. Lower optimizer.lr, set trainer.gradient_clip_val, or train in "
+                "trainer.precision=32-true (fp16 overflows first)"
+            )
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self._skipped_in_a_row == 0:
+            self.ema.update(self.network, self.samples_seen - self._samples_at_update, self.samples_seen)
+        self._samples_at_update = self.samples_seen
+
+    def configure_optimizers(self) -> Any:
+        trained = [*self.network.parameters(), *self.objective.parameters()]
+        optimizer = self.settings.build(trained)
+        total = self.trainer.max_steps
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.settings.factor(step, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["counts"] = {
+            "batches_seen": self.batches_seen,
+            "samples_seen": self.samples_seen,
+            "samples_at_update": self._samples_at_update,
+            "skipped": self.skipped,
+            "skipped_in_a_row": self._skipped_in_a_row,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        counts = checkpoint["counts"]
+        self.batches_seen, self.samples_seen = counts["batches_seen"], counts["samples_seen"]
+        self._samples_at_update = counts["samples_at_update"]
+        self.skipped, self._skipped_in_a_row = counts["skipped"], counts["skipped_in_a_row"]

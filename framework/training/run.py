@@ -1,0 +1,196 @@
+"""A training run from a plain configuration: build everything, train, and leave a folder that explains itself.
+
+    <run>/config.yaml       the resolved configuration
+    <run>/overrides.txt     what was asked for on the command line
+    <run>/environment.json  versions, git commit, device, seed
+    <run>/metrics.csv       losses; TensorBoard files beside it if that logger is chosen
+    <run>/checkpoints/      to resume from
+    <run>/samples/          pictures of progress
+    <run>/model/            the averaged model, written with each checkpoint
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import platform
+import subprocess
+import warnings
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import yaml
+
+from framework.build import Allow, build, check, find
+from framework.files import write_text
+from framework.store import build_model, save
+from framework.training.checkpoints import Checkpoints, DurableCheckpointIO, latest
+from framework.training.interruption import Interruption
+from framework.training.module import DiffusionTraining
+from framework.training.previews import Previews
+from framework.training.progress import TrainingProgress
+from framework.training.run_logger import RunLogger
+
+# What Lightning says of a healthy run of ours: an endless loader has no length, validation has no workers on a small machine.
+EXPECTED_WARNINGS = (
+    ".*does not have many workers.*",
+    ".*module\\(s\\) in eval mode at the start of training.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*isinstance\\(treespec, LeafSpec\\).*",
+    ".*find_unused_parameters=True was specified.*",
+    ".*Experiment logs directory .* exists and is not empty.*",
+)
+
+
+def train(config: dict[str, Any], allow: Allow, overrides: Sequence[str] = ()) -> float:
+    """Run a configuration to its end; returns the last validation loss (NaN if there was no validation).
+
+    Args:
+        config: resolved plain values with the keys of conf/train.yaml; `resume` names a run to go on with.
+        allow: what its `_target_`s may name.
+        overrides: what was given on the command line, for the record.
+
+    Raises:
+        BuildError: something in the configuration cannot be built; nothing has been started.
+        TrainingDivergedError: the loss stopped being finite; the last good checkpoint is kept.
+    """
+    run = Path(config["run"])
+    resuming = config.get("resume") is not None
+    torch.set_float32_matmul_precision(config["matmul_precision"])
+    torch.manual_seed(config["seed"])
+    data = build(config["data"], allow)
+    data.setup("fit")
+    config = find(config["modality"]["_target_"], allow).adapt(config, data)  # type: ignore[attr-defined]
+    config["defaults"] = {key: config["sampling"].get(key) for key in ("solver", "grid", "steps", "guidance")}
+    if problems := check(config, allow):
+        raise ValueError("\n".join(problems))
+    model = build_model(config, allow)
+    module = DiffusionTraining(
+        model,
+        build(config["objective"], allow),
+        build(config["optimizer"], allow),
+        half_life=config["ema"]["half_life"],
+        ramp=config["ema"]["ramp"],
+        condition_dropout=config["condition_dropout"],
+        seed=config["seed"],
+        compile=config["compile"],
+    )
+    checkpoint = latest(run) if resuming else None
+    trainer = _trainer(config, allow, run, module, data)
+    if trainer.is_global_zero and not resuming:
+        _write_record(run, config, overrides)
+    for logger in trainer.loggers:
+        if checkpoint is not None and isinstance(logger, RunLogger):
+            logger.resume_at(int(checkpoint.stem.removeprefix("step-")))
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
+    return float(trainer.callback_metrics.get("val/loss", torch.tensor(float("nan"))))
+
+
+def _trainer(
+    config: dict[str, Any], allow: Allow, run: Path, module: DiffusionTraining, data: Any
+) -> L.Trainer:
+    settings = config["checkpoint"]
+    checkpoints = Checkpoints(
+        run,
+        settings["every_n_steps"],
+        settings["keep"],
+        export=lambda step: save(module.averaged_model(), config, run / "model", model_card(config, step)),
+    )
+    callbacks: list[L.Callback] = [TrainingProgress(), checkpoints, Interruption(checkpoints)]
+    previews = config["sampling"]
+    if previews["every_n_steps"]:
+        prompts = previews["prompts"] or list(data.prompts(previews["n"], seed=0))
+        callbacks.insert(1, Previews(run, prompts, previews["n"], previews["every_n_steps"]))
+    loggers = [build(logger, allow) for logger in (config["logger"] or {}).values()]
+    make = build(config["trainer"], allow)
+    trainer: L.Trainer = make(
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[DurableCheckpointIO()],
+        default_root_dir=str(run),
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )
+    return trainer
+
+
+def _write_record(run: Path, config: dict[str, Any], overrides: Sequence[str]) -> None:
+    write_text(run / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    write_text(run / "overrides.txt", "".join(f"{override}\n" for override in overrides))
+    write_text(run / "environment.json", json.dumps(environment(config["seed"]), indent=2) + "\n")
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """What a result depends on besides its configuration."""
+    packages = ("diffract", "torch", "lightning", "numpy", "tensordict", "safetensors", "hydra-core")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    cuda = torch.cuda.is_available()
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+        "git_commit": _git_commit(),
+        "device": torch.cuda.get_device_name() if cuda else f"cpu ({torch.get_num_threads()} threads)",
+        "seed": seed,
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the code in a checkout, with a `+` if files differ from it; None where git does not know."""
+    folder = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changed else "")
+
+
+def model_card(config: dict[str, Any], step: int) -> str:
+    """The card of a model folder, in Markdown."""
+
+    def name(part: str) -> str:
+        return str(config[part]["_target_"]).rpartition(".")[2]
+
+    defaults = yaml.safe_dump(config["defaults"], sort_keys=False)
+    return f"""# {config["name"]}
+
+A diffusion model trained with Diffract for {step} steps (averaged weights).
+
+| part | choice |
+|---|---|
+| modality | {name("modality")} |
+| backbone | {name("backbone")} |
+| schedule | {name("schedule")} |
+| prediction | {name("parametrization")} |
+| data | {name("data")} |
+| seed | {config["seed"]} |
+
+Sampling, unless something else is asked for:
+
+```yaml
+{defaults}```
+
+Use it with `diffract sample run=<this folder>` or `framework.load("<this folder>").sample(...)`. The weights are safetensors, the
+configuration names classes of Diffract and installed plugins only, and `manifest.json` holds the files' SHA-256.
+"""
