@@ -3,8 +3,8 @@
     from framework import load
     load("outputs/shapes").sample("a red circle", n=4)
 
-Names are imported when they are first asked for, so that `import framework` costs nothing: composing a configuration,
-the help text and shell completion never pay for torch.
+Names are imported when they are first asked for, so that `import framework` costs nothing: composing a
+configuration, the help text and shell completion never pay for torch.
 """
 
 from __future__ import annotations

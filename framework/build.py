@@ -56,15 +56,16 @@ def _plugin_packages() -> tuple[str, ...]:
 class Allow:
     """Which targets a configuration may name. A package stands for itself and for everything inside it.
 
-    `packages` may offer classes and functions, `libraries` only classes. `rooms` are modules that stay closed
-    wherever they lie in an allowed package: they read, write or run things by design. `plugins` names the
-    packages that are found at run time.
+    `packages` may offer classes, and functions too unless `functions` is False; `libraries` only classes.
+    `rooms` are modules that stay closed wherever they lie in an allowed package: they read, write or run
+    things by design. `plugins` names the packages that are found at run time.
     """
 
     packages: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
     rooms: frozenset[str] = frozenset()
     plugins: Callable[[], tuple[str, ...]] = _no_plugins
+    functions: bool = True
 
     def plus(self, *packages: str) -> Allow:
         """The same rule, with `packages` (importable names) allowed too."""
@@ -76,7 +77,9 @@ class Allow:
 
     def permits_object(self, name: str, found: object) -> bool:
         """Whether an object whose real dotted name is `name` may be called."""
-        return self._in_packages(name) or (inspect.isclass(found) and _inside(name, self.libraries))
+        if inspect.isclass(found):
+            return self.permits(name)
+        return self.functions and self._in_packages(name)
 
     def _in_packages(self, name: str) -> bool:
         if not self.rooms.isdisjoint(name.split(".")):
@@ -88,12 +91,14 @@ def _inside(name: str, packages: tuple[str, ...]) -> bool:
     return any(name == package or name.startswith(package + ".") for package in packages)
 
 
-# A downloaded folder needs networks, codecs and mathematics: nothing that reads, writes or builds more.
+# A downloaded folder needs networks, codecs and mathematics. Only classes: a function is an action, and some of ours
+# write
+# files. Nothing that reads, writes or builds more.
+CLOSED = ("build", "certify", "conf", "data", "files", "plugins", "render", "store", "studies", "testing", "training")
 MODEL_FOLDER = Allow(
     packages=("framework", "modalities"),
-    rooms=frozenset(
-        {"build", "certify", "conf", "data", "plugins", "render", "store", "studies", "testing", "training"}
-    ),
+    rooms=frozenset(CLOSED),
+    functions=False,
     plugins=_plugin_packages,
 )
 
@@ -117,7 +122,7 @@ USER_CONFIG = Allow(
 
 
 def build(config: Config, allow: Allow) -> Any:
-    """The object that `config` describes, children made first. BuildError, and nothing is made, on a problem."""
+    """The object that `config` describes, children made first. BuildError, and nothing made, on a problem."""
     problems = check(config, allow)
     if problems:
         raise BuildError("\n".join(problems))
@@ -242,9 +247,7 @@ def _find(target: str, allow: Allow) -> Callable[..., Any]:
         raise _Refused(str(error)) from error
     found = _resolve(target, parts, allow)
     if isinstance(found, ModuleType):
-        raise _Refused(
-            f"'{target}' is a module{nearest(parts[-1], _public(found))}; name a class or function in it"
-        )
+        raise _Refused(f"'{target}' is a module{nearest(parts[-1], _public(found))}; name a class or function in it")
     if not (inspect.isclass(found) or inspect.isfunction(found)):
         raise _Refused(f"'{target}' is {type(found).__name__}, not a class or a function")
     real = f"{found.__module__}.{found.__qualname__}"

@@ -99,11 +99,12 @@ class LogSigma:
 class NetworkDenoiser:
     """A network with its schedule and parametrisation as a Denoiser.
 
-    The network maps (c_in x_t, noise level (B,) float32, condition) to a state. Each call is entered into the ledger, if
-    there is one, with the number of samples that it evaluated.
+    The network maps (c_in x_t, noise level (B,) float32, condition) to a state. Each call is entered into the ledger,
+    if there is one, with the number of samples that it evaluated.
 
     Raises:
-        ValueError: the network predicts noise on a schedule that ends without any data (alpha = 0), where the clean mean
+        ValueError: the network predicts noise on a schedule that ends without any data (alpha = 0), where the clean
+        mean
             cannot be recovered from it.
     """
 
@@ -155,7 +156,8 @@ def check_terminal(schedule: Schedule, parametrization: Parametrization) -> None
 class Rescheduled:
     """A denoiser of one schedule, used on the times of another.
 
-    A state at signal-to-noise ratio r on any schedule is, up to its scale, a state at r on every other: x' = x sigma' / sigma.
+    A state at signal-to-noise ratio r on any schedule is, up to its scale, a state at r on every other: x' = x sigma' /
+    sigma.
     """
 
     def __init__(self, denoiser: Denoiser, schedule: Schedule) -> None:

@@ -1,8 +1,9 @@
-"""Where a sampler steps: n steps as n + 1 decreasing times, the first at most noisy, the last at t = 0 (or close to it).
+"""Where a sampler steps: n steps as n + 1 decreasing times, from noise to t = 0.
 
-A grid is not a schedule: it is handed the schedule, chooses times in whichever of t, sigma or log-SNR is natural for it, and
-returns float64 times. Grids that are made in the noise-to-signal ratio rho = sigma / alpha serve every schedule, since
-they look up its time; they end with the step to t = 0, so n steps are n network calls of a one-call solver.
+A grid is not a schedule: it is handed the schedule, chooses times in whichever of t, sigma or log-SNR is natural for
+it, and returns float64 times. Grids that are made in the noise-to-signal ratio rho = sigma / alpha serve every
+schedule, since they look up its time; they end with the step to t = 0, so n steps are n network calls of a one-call
+solver.
 
     UniformTime     t = 1 - i / n, with the shift t' = s t / (1 + (s - 1) t) (Esser et al. 2024)
     UniformLogSNR   log(sigma / alpha) evenly spaced (Lu et al. 2022)

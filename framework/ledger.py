@@ -1,7 +1,8 @@
 """What a sample cost: network evaluations and seconds, counted where they happen.
 
-An evaluation is one sample through the network once, so that guidance's doubled batch counts twice and a batch of any size
-costs each of its samples the same. The ledger belongs to one run and is handed out with its result; nothing else keeps it.
+An evaluation is one sample through the network once, so that guidance's doubled batch counts twice and a batch of any
+size costs each of its samples the same. The ledger belongs to one run and is handed out with its result; nothing else
+keeps it.
 """
 
 from __future__ import annotations

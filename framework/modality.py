@@ -1,8 +1,8 @@
 """The plugin contract: what a kind of data supplies, and what it gets for it.
 
-A modality turns data into states and back, reads a person's prompts, and shows and judges samples. Schedules, objectives,
-solvers, guidance, training, EMA, resume, the store and the commands come for nothing. The built-in modalities are declared by
-entry points and use nothing but this file, as a stranger's would.
+A modality turns data into states and back, reads a person's prompts, and shows and judges samples. Schedules,
+objectives, solvers, guidance, training, EMA, resume, the store and the commands come for nothing. The built-in
+modalities are declared by entry points and use nothing but this file, as a stranger's would.
 
     batch of data  --encode-->  (State, Condition)   --decode-->   samples, in the data's own form
     prompts        --parse-->   Condition            --null-->     the condition that says nothing
@@ -53,7 +53,7 @@ class Modality(ABC):
 
     @abstractmethod
     def encode(self, batch: Mapping[str, Any]) -> tuple[State, Condition]:
-        """A batch from the data module as clean states, of about unit scale, and their conditions; on the batch's device."""
+        """A batch of the data module as clean states of about unit scale, and conditions; on the batch's device."""
 
     @abstractmethod
     def decode(self, state: State, condition: Condition) -> Any:
@@ -75,15 +75,13 @@ class Modality(ABC):
     def render(
         self, samples: Any, prompts: Sequence[Any], folder: Path, metadata: Sequence[Mapping[str, str]]
     ) -> list[Path]:
-        """Write samples in the format that the field uses, with a picture of all of them; returns the files, picture last."""
+        """Write samples in the format of their field and a picture of all; returns the files, the picture last."""
 
     @abstractmethod
     def join(self, parts: Sequence[Any]) -> Any:
         """Decoded samples of several batches as one."""
 
-    def evaluate(
-        self, samples: Any, prompts: Sequence[Any], data: JudgeData, seed: int
-    ) -> dict[str, Measurement]:
+    def evaluate(self, samples: Any, prompts: Sequence[Any], data: JudgeData, seed: int) -> dict[str, Measurement]:
         """How good the samples of these prompts are, beside the data's own ceiling; {} where nothing is measured."""
         return {}
 
@@ -112,7 +110,6 @@ def check_version(modality: Modality) -> None:
     """Raise ValueError when a modality was written for another version of the contract."""
     if modality.api_version != API_VERSION:
         raise ValueError(
-            f"modality {modality.name!r} speaks version {modality.api_version} of the plugin contract and this is version "
-            f"{API_VERSION}; install a release of it that matches"
+            f"modality {modality.name!r} speaks version {modality.api_version} of the plugin contract and this is "
+            f"version {API_VERSION}; install a release of it that matches"
         )
-

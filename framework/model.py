@@ -207,5 +207,3 @@ class Trajectory:
         self._step = progress.stage.step
         self.states.append(progress.x.cpu())
         self.cleans.append(progress.prediction.clean.cpu())
-
-

@@ -1,10 +1,11 @@
 """Noise keyed by (seed, sample index, step, component), so that a sample is the same wherever and however it is drawn.
 
-Randomness is a function of a key and never of a generator's history: sample 7 of seed 0 meets the same normals in a batch
-of 1 or of 100, on one device or on eight, first or last. Two solvers that are given one seed start from the same x_T.
+Randomness is a function of a key and never of a generator's history: sample 7 of seed 0 meets the same normals in a
+batch of 1 or of 100, on one device or on eight, first or last. Two solvers that are given one seed start from the same
+x_T.
 
-The function is Philox 4x64 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): the key is
-(seed, component), the 256-bit counter starts at (0, 0, sample, step), and the two low words count within a draw. Draws are
+The function is Philox 4x64 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): the key is (seed,
+component), the 256-bit counter starts at (0, 0, sample, step), and the two low words count within a draw. Draws are
 made on the CPU in float64 and then cast, so that precision and device do not change them either.
 """
 
@@ -91,8 +92,8 @@ class SampleKey:
 class BatchKey:
     """The key of a training batch: one generator a batch on the batch's own device, which is fast.
 
-    A draw is a function of (seed, step, rank, component); a row's noise is not independent of the batch around it, which
-    training does not need and sampling does.
+    A draw is a function of (seed, step, rank, component); a row's noise is not independent of the batch around it,
+    which training does not need and sampling does.
     """
 
     seed: int

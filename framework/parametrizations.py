@@ -4,9 +4,9 @@ With x_t = alpha x_0 + sigma z this is a 2 x 2 linear system, so that x_t and y 
 
     d = alpha q - sigma p,    x_0 = (q x_t - sigma y) / d,    z = (alpha y - p x_t) / d.
 
-One pair (p, q) a parametrisation replaces a converter for each pair of them; d = 0 is where the pair cannot recover the data
-(epsilon at alpha = 0). The network sees c_in x_t, with c_in = 1 or, where x_t grows with sigma, the inverse of its standard
-deviation.
+One pair (p, q) a parametrisation replaces a converter for each pair of them; d = 0 is where the pair cannot recover the
+data (epsilon at alpha = 0). The network sees c_in x_t, with c_in = 1 or, where x_t grows with sigma, the inverse of its
+standard deviation.
 
     epsilon   z                                   Ho et al. 2020
     data      x_0                                 "x_0-prediction"
@@ -65,7 +65,7 @@ class Parametrization(ABC):
 
 @dataclass(frozen=True)
 class UnitInput(Parametrization):
-    """Parametrisations that scale their input to unit variance for data of variance `input_variance`; None: not at all."""
+    """Targets whose input may be scaled to unit variance, for data of variance `input_variance`; None: as it is."""
 
     input_variance: float | None = None
 
@@ -122,8 +122,8 @@ class Score(UnitInput):
 class Karras(Parametrization):
     """EDM's F for data of standard deviation `sigma_data`: input and target have unit variance at every noise level.
 
-    With s = sqrt(alpha^2 sigma_data^2 + sigma^2): c_skip = alpha sigma_data^2 / s^2, c_out = sigma sigma_data / s, c_in = 1 / s, and
-    F = (x_0 - c_skip x_t) / c_out, which is p = sigma / (sigma_data s), q = -alpha sigma_data / s.
+    With s = sqrt(alpha^2 sigma_data^2 + sigma^2): c_skip = alpha sigma_data^2 / s^2, c_out = sigma sigma_data / s, c_in
+    = 1 / s, and F = (x_0 - c_skip x_t) / c_out, which is p = sigma / (sigma_data s), q = -alpha sigma_data / s.
     """
 
     sigma_data: float = 0.5

@@ -126,9 +126,7 @@ def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
     likeness = {name: SequenceMatcher(None, word.lower(), name.lower()).ratio() for name in known}
     # Names almost as close as the closest are named too; beyond that a guess only distracts.
     good_enough = max(0.6, max(likeness.values(), default=0.0) - 0.05)
-    close = sorted(
-        (name for name in likeness if likeness[name] >= good_enough), key=lambda name: -likeness[name]
-    )
+    close = sorted((name for name in likeness if likeness[name] >= good_enough), key=lambda name: -likeness[name])
     return f"; did you mean {' or '.join(repr(prefix + name) for name in close[:3])}?" if close else ""
 
 

@@ -5,8 +5,8 @@
     x_{k+1} = sum_j a_j x_{k-j} + sum_j b_j D_(j) + c z_k    the plan's float64 numbers, fresh noise from the key
     x_{k+1} = project(x_{k+1})                               back onto the space
 
-It knows no modality, no schedule's formula and no solver's name, keeps nothing between runs, and may run in several threads at
-once. Gradients flow through it unless the caller says otherwise.
+It knows no modality, no schedule's formula and no solver's name, keeps nothing between runs, and may run in several
+threads at once. Gradients flow through it unless the caller says otherwise.
 """
 
 from __future__ import annotations

@@ -5,13 +5,13 @@ log-signal-to-noise ratio
 
     log_snr(t) = log(alpha(t)^2 / sigma(t)^2),
 
-which falls strictly from +inf; a schedule gives it, its inverse `time`, and the derivatives of alpha and sigma in closed
-form. Everything is float64, of any shape. A schedule says nothing about where a sampler steps: that is a grid.
+which falls strictly from +inf; a schedule gives it, its inverse `time`, and the derivatives of alpha and sigma in
+closed form. Everything is float64, of any shape. A schedule says nothing about where a sampler steps: that is a grid.
 
     LinearVP     Ho et al. 2020; Song et al. 2021      log alpha = -(beta_min t + (beta_max - beta_min) t^2 / 2) / 2
     Cosine       Nichol & Dhariwal 2021 (s = 0)        alpha = cos(pi t / 2), sigma = sin(pi t / 2)
     Sigmoid      Jabri et al. 2022; Chen 2023          alpha^2 = (S(e) - S(s + t (e - s))) / (S(e) - S(s)), S logistic
-    VE           Song et al. 2021                      alpha = 1, sigma^2 = sigma_min^2 ((sigma_max / sigma_min)^(2 t) - 1)
+    VE           Song et al. 2021                      alpha = 1, sigma^2 = smin^2 ((smax / smin)^(2 t) - 1)
     EDM          Karras et al. 2022                    alpha = 1, sigma = sigma_max t
     Flow         Liu et al. 2023; Lipman et al. 2023   alpha = 1 - t, sigma = t
     TabulatedBetas  a checkpoint's betas               log alpha^2 linear between the table's times k / T
@@ -95,7 +95,7 @@ class VariancePreserving(Schedule):
         return self.alpha(t) * self.d_log_alpha(t)
 
     def d_sigma(self, t: Tensor) -> Tensor:
-        return -self.alpha(t) ** 2 * self.d_log_alpha(t) / self.sigma(t)
+        return -(self.alpha(t) ** 2) * self.d_log_alpha(t) / self.sigma(t)
 
 
 @dataclass(frozen=True)
@@ -313,9 +313,11 @@ class TabulatedBetas(VariancePreserving):
         return (index + (log_alpha - low) / (high - low)) / len(self.betas)
 
 
-def ddpm_betas(steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> TabulatedBetas:
+class DDPMBetas(TabulatedBetas):
     """DDPM's table: `steps` betas from `beta_start` to `beta_end`, evenly spaced (Ho et al. 2020)."""
-    return TabulatedBetas(torch.linspace(beta_start, beta_end, steps, dtype=torch.float64).tolist())
+
+    def __init__(self, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> None:
+        super().__init__(torch.linspace(beta_start, beta_end, steps, dtype=torch.float64).tolist())
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """What is diffused, and the few operations that anything here does to it.
 
-A State is a Tensor with the batch first, or a TensorDict of named components with batch_size [B]. Solvers, guidance and the
-loop never look inside: they combine states linearly, select rows and ask for the batch size, and that is this file.
+A State is a Tensor with the batch first, or a TensorDict of named components with batch_size [B]. Solvers, guidance and
+the loop never look inside: they combine states linearly, select rows and ask for the batch size, and that is this file.
 
-Coefficients are float64 numbers, or float64 tensors (B,) when every sample has its own time; they are cast to the state's
-type only here, where they meet it.
+Coefficients are float64 numbers, or float64 tensors (B,) when every sample has its own time; they are cast to the
+state's type only here, where they meet it.
 """
 
 from __future__ import annotations
@@ -29,16 +29,21 @@ def batch_size(state: State) -> int:
 
 def device_of(state: State) -> torch.device:
     """The device on which the state's components lie."""
-    if isinstance(state, Tensor):
-        return state.device
-    return next(iter(state.values(include_nested=True, leaves_only=True))).device
+    while isinstance(state, TensorDict):
+        state = next(iter(state.values()))  # type: ignore[assignment]
+    device: torch.device | None = state.device
+    assert device is not None
+    return device
 
 
 def map_state(function: Callable[..., Tensor], first: State, *others: State) -> State:
     """Apply `function` to each component of states of one structure; returns a state of that structure."""
     if isinstance(first, Tensor):
         return function(first, *others)
-    parts = {name: map_state(function, first[name], *(other[name] for other in others)) for name in first.keys()}
+    parts = {
+        name: map_state(function, first[name], *(other[name] for other in others))  # type: ignore[index]
+        for name in first.keys()  # noqa: SIM118  (a TensorDict iterates over its rows)
+    }
     return TensorDict(parts, batch_size=first.batch_size)
 
 
@@ -91,8 +96,8 @@ def select(rows: Tensor, chosen: State, other: State) -> State:
 def masked_sum(values: Tensor, mask: Tensor | None = None) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
     """Sum of `values` (B, ...) over all but the batch, and the number of elements summed, per sample.
 
-    `mask` (B, ...) is bool, and its axes are the first axes of `values` (a set's (B, N) mask serves positions (B, N, 3)):
-    what it leaves out adds nothing to the sum or to the count, so that padding never weighs.
+    `mask` (B, ...) is bool, and its axes are the first axes of `values` (a set's (B, N) mask serves positions (B, N,
+    3)): what it leaves out adds nothing to the sum or to the count, so that padding never weighs.
     """
     flat = values.flatten(1)
     if mask is None:

@@ -1,13 +1,13 @@
 """A trained model as a folder: weights as safetensors, a configuration, a card and a list of checksums.
 
-    model/config.yaml         modality, backbone, schedule, parametrisation, defaults of sampling; `_target_`s and plain values
+    model/config.yaml         modality, backbone, schedule, parametrisation, defaults of sampling
     model/model.safetensors   the averaged weights
     model/README.md           the model card
     model/manifest.json       format version and the SHA-256 of the files above
 
 A folder from somebody else is data and not a program: no pickle is read, a configuration may name only classes that
-`build.MODEL_FOLDER` allows, and a weight that was changed on the way does not match its checksum. A new version replaces the
-old one by renames; a reader that comes between them finds the old one.
+`build.MODEL_FOLDER` allows, and a weight that was changed on the way does not match its checksum. A new version
+replaces the old one by renames; a reader that comes between them finds the old one.
 """
 
 from __future__ import annotations
@@ -138,7 +138,9 @@ def find_folder(path: Path) -> Path:
         raise ModelFolderError(f"{path} does not exist")
     if (path / "checkpoints").is_dir():
         raise ModelFolderError(f"{path} has no model yet; go on with `diffract train resume={path}`")
-    raise ModelFolderError(f"{path} is neither a run nor a model folder: there is no {MANIFEST} in it or in {path}/model")
+    raise ModelFolderError(
+        f"{path} is neither a run nor a model folder: there is no {MANIFEST} in it or in {path}/model"
+    )
 
 
 def _verify(folder: Path) -> None:

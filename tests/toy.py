@@ -66,7 +66,9 @@ class PointNet(nn.Module):
         super().__init__()
         self.label = nn.Embedding(3, width)
         self.first = nn.Linear(3, width)
-        self.rest = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2))
+        self.rest = nn.Sequential(
+            nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2)
+        )
 
     def forward(self, x_t: Tensor, noise_level: Tensor, condition: TensorDict) -> Tensor:
         x = torch.cat([x_t, noise_level[:, None] / 1000], dim=1).float()

@@ -1,12 +1,13 @@
 r"""An analytic bed: data whose denoiser is known in closed form, so that a solver's error is its own.
 
-Data is a mixture of Gaussians with weights w_k, means mu_k and diagonal standard deviations s_k. Noised to
-x_t = alpha x_0 + sigma z it is the mixture with means alpha mu_k and variances v_k = alpha^2 s_k^2 + sigma^2, and the clean mean is
+Data is a mixture of Gaussians with weights w_k, means mu_k and diagonal standard deviations s_k. Noised to x_t = alpha
+x_0 + sigma z it is the mixture with means alpha mu_k and variances v_k = alpha^2 s_k^2 + sigma^2, and the clean mean is
 
-    D(x) = sum_k r_k(x) [mu_k + alpha s_k^2 (x - alpha mu_k) / v_k],    r = softmax(log w_k + log N(x; alpha mu_k, v_k)).
+    D(x) = sum_k r_k(x) [mu_k + alpha s_k^2 (x - alpha mu_k) / v_k],
+    r    = softmax(log w_k + log N(x; alpha mu_k, v_k)).
 
-`PLANE` is the two-dimensional mixture on which the orders in this repository were first measured: three components of unequal
-weight and shape, one of them narrow.
+`PLANE` is the two-dimensional mixture on which the orders in this repository were first measured: three components of
+unequal weight and shape, one of them narrow.
 """
 
 from __future__ import annotations

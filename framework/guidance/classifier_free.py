@@ -2,9 +2,9 @@ r"""Classifier-free guidance (Ho & Salimans 2022): away from what the model woul
 
     D = D_negative + w (D_condition - D_negative)
 
-on the clean mean. w = 1 is off (the conditional prediction alone), w > 1 is stronger; a negative condition takes the place of the
-empty one. Both predictions come from one batched forward. Within an interval of log-SNR only (Kynkaanniemi et al. 2024) it
-costs two evaluations there and one elsewhere.
+on the clean mean. w = 1 is off (the conditional prediction alone), w > 1 is stronger; a negative condition takes the
+place of the empty one. Both predictions come from one batched forward. Within an interval of log-SNR only (Kynkaanniemi
+et al. 2024) it costs two evaluations there and one elsewhere.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from tensordict import TensorDict
 from torch import Tensor
 
 from framework.denoiser import Denoiser, Prediction
@@ -47,9 +48,7 @@ class ClassifierFree:
 
 
 class _Guided:
-    def __init__(
-        self, denoiser: Denoiser, negative: Condition, scale: float, interval: Sequence[float] | None
-    ) -> None:
+    def __init__(self, denoiser: Denoiser, negative: Condition, scale: float, interval: Sequence[float] | None) -> None:
         self.denoiser, self.negative, self.scale, self.interval = denoiser, negative, scale, interval
 
     @property
@@ -61,9 +60,10 @@ class _Guided:
         if self.scale == 1.0 or not bool(inside.any()):
             return self.denoiser(x_t, t, condition)
         rows = condition.batch_size[0]
-        both = self.denoiser(
-            concatenate([x_t, x_t]), torch.cat([t, t]), torch.cat([condition, self.negative])
-        ).clean
+        # Under another guidance the batch holds this one's rows several times, one block after the other.
+        repeats = rows // self.negative.batch_size[0]
+        conditions = TensorDict.cat([condition, *[self.negative] * repeats])
+        both = self.denoiser(concatenate([x_t, x_t]), torch.cat([t, t]), conditions).clean
         with_condition, without = both[:rows], both[rows:]
         clean = combine([(self.scale, with_condition), (1 - self.scale, without)])
         if not bool(inside.all()):

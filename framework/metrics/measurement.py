@@ -63,12 +63,8 @@ def read_metrics(path: str | Path) -> dict[str, Measurement]:
     metrics = {}
     for name, record in content.items():
         if not isinstance(record, dict) or set(record) != expected:
-            raise ValueError(
-                f"{path}: metric {name!r} must have exactly the keys {', '.join(sorted(expected))}"
-            )
-        numbers = {
-            key: math.nan if record[key] is None else float(record[key]) for key in ("value", "low", "high")
-        }
+            raise ValueError(f"{path}: metric {name!r} must have exactly the keys {', '.join(sorted(expected))}")
+        numbers = {key: math.nan if record[key] is None else float(record[key]) for key in ("value", "low", "high")}
         metrics[name] = Measurement(**numbers, n=int(record["n"]), seed=int(record["seed"]))
     return metrics
 

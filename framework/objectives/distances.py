@@ -3,8 +3,8 @@
     MSE           S / n
     PseudoHuber   sqrt(S / n + c^2) - c: quadratic for small errors, linear for large ones (Song & Dhariwal 2024)
 
-S is the sum over a sample's elements and n its number of dimensions, so padding, which is zero in prediction and target alike,
-adds neither to the one nor to the other.
+S is the sum over a sample's elements and n its number of dimensions, so padding, which is zero in prediction and target
+alike, adds neither to the one nor to the other.
 """
 
 from __future__ import annotations

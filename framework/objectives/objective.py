@@ -2,8 +2,8 @@ r"""The training loss: corrupt at a sampled time, predict, and measure the error
 
 A network predicts y of its own parametrisation. At fixed x_t an error e in y is an error g e in the target of another
 parametrisation, with g = d_other / d_own the ratio of their determinants. So one scalar a sample carries the error to
-wherever the weighting is stated: "x_0-prediction with the loss in v space" (Li & He 2025, JiT) is parametrization=Data with
-space=V, where g = 1 / sigma on a variance-preserving path. |g| is capped at `max_gain` (JiT caps 1 / sigma at 20).
+wherever the weighting is stated: "x_0-prediction with the loss in v space" (Li & He 2025, JiT) is parametrization=Data
+with space=V, where g = 1 / sigma on a variance-preserving path. |g| is capped at `max_gain` (JiT caps 1 / sigma at 20).
 """
 
 from __future__ import annotations
@@ -99,4 +99,5 @@ def _squared_error(prediction: State, target: State) -> Tensor:
     squares = map_state(lambda p, y: (p.float() - y.float()).square(), prediction, target)
     if isinstance(squares, Tensor):
         return masked_sum(squares)[0]
-    return torch.stack([masked_sum(part)[0] for part in squares.values(include_nested=True, leaves_only=True)]).sum(0)
+    parts = [masked_sum(squares[name])[0] for name in squares.keys(include_nested=True, leaves_only=True)]
+    return torch.stack(parts).sum(0)

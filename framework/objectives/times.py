@@ -1,6 +1,7 @@
 """At which times to train: each is a quantile function, from uniforms u in [0, 1) to times in [0, 1].
 
-Because they all take uniforms, one wrapper makes any of them stratified, and validation evaluates them at fixed quantiles.
+Because they all take uniforms, one wrapper makes any of them stratified, and validation evaluates them at fixed
+quantiles.
 
     Uniform        t = u
     LogitNormal    t = S(mean + std Phi^-1(u))                    Esser et al. 2024

@@ -1,8 +1,8 @@
 r"""How much an error counts at each noise level.
 
-A weighting is a function of the log-SNR, stated in one space of predictions (the error of x_0, of epsilon, ...): published
-weights differ by just that space, and an objective converts the error to the space that the weighting names. None means the
-objective's own space.
+A weighting is a function of the log-SNR, stated in one space of predictions (the error of x_0, of epsilon, ...):
+published weights differ by just that space, and an objective converts the error to the space that the weighting names.
+None means the objective's own space.
 
     Constant          w = 1
     MinSNR            w = min(SNR, gamma) on the x_0 error                                  Hang et al. 2023

@@ -3,10 +3,11 @@ r"""Ancestral sampling and its deterministic limit.
 DDPM (Ho et al. 2020, eq. 7) draws from the posterior q(x_s | x_t, x_0 = D). With alpha_{t|s} = alpha_t / alpha_s and
 sigma_{t|s}^2 = sigma_t^2 - alpha_{t|s}^2 sigma_s^2,
 
-    mean = (alpha_{t|s} sigma_s^2 / sigma_t^2) x_t + (alpha_s sigma_{t|s}^2 / sigma_t^2) D,   variance = sigma_{t|s}^2 sigma_s^2 / sigma_t^2.
+    mean     = (alpha_{t|s} sigma_s^2 / sigma_t^2) x_t + (alpha_s sigma_{t|s}^2 / sigma_t^2) D,
+    variance = sigma_{t|s}^2 sigma_s^2 / sigma_t^2.
 
-DDIM (Song et al. 2021, eq. 12) scales the posterior's standard deviation by eta and keeps the marginal by shortening the
-noise that it reuses: with c = eta sigma_s sigma_{t|s} / sigma_t,
+DDIM (Song et al. 2021, eq. 12) scales the posterior's standard deviation by eta and keeps the marginal by shortening
+the noise that it reuses: with c = eta sigma_s sigma_{t|s} / sigma_t,
 
     x_s = alpha_s D + sqrt(sigma_s^2 - c^2) (x_t - alpha_t D) / sigma_t + c z.
 

@@ -4,12 +4,13 @@ With lambda = log(alpha / sigma) and h = lambda_s - lambda_t the probability-flo
 
     x_s = (sigma_s / sigma_t) x_t + sigma_s int_{lambda_t}^{lambda_s} e^lambda D(lambda) d lambda.
 
-2M replaces D on the step by the line through the last two clean means, evaluated at the midpoint: with r = h_previous / h,
+2M replaces D on the step by the line through the last two clean means, evaluated at the midpoint: with r = h_previous /
+h,
 
     x_s = (sigma_s / sigma_t) x_t + alpha_s (1 - e^{-h}) [(1 + 1 / (2 r)) D_0 - 1 / (2 r) D_1].
 
-The first step has one mean only, a step from alpha = 0 leaves r infinite, and the step to sigma = 0 has no length in lambda:
-there it is the first-order step, in closed form.
+The first step has one mean only, a step from alpha = 0 leaves r infinite, and the step to sigma = 0 has no length in
+lambda: there it is the first-order step, in closed form.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 r"""Euler and Heun in the coordinates of Karras et al. 2022, with their churn.
 
-The state y = x / alpha at noise level u = sigma / alpha obeys dy/du = (y - D) / u, whatever the schedule, so these solvers see
-only signal-to-noise ratios. A step from (t, u) to (s, w):
+The state y = x / alpha at noise level u = sigma / alpha obeys dy/du = (y - D) / u, whatever the schedule, so these
+solvers see only signal-to-noise ratios. A step from (t, u) to (s, w):
 
     Euler   y_w = y_u + (w - u) d_u,                 d_u = (y_u - D_u) / u
     Heun    y_w = y_u + (w - u) (d_u + d_w) / 2,     d_w at the Euler point; not where w = 0, as in Algorithm 2
 
-Euler in these coordinates is DDIM. From alpha = 0, u is infinite and the first step is the first-order exponential step,
-which is Euler's limit.
+Euler in these coordinates is DDIM. From alpha = 0, u is infinite and the first step is the first-order exponential
+step, which is Euler's limit.
 
-Churn (Algorithm 2) first raises the noise from u to u' = u (1 + gamma), gamma = min(churn / n, sqrt(2) - 1), by fresh noise
-of variance churn_noise^2 (u'^2 - u^2), where churn_min <= u <= churn_max.
+Churn (Algorithm 2) first raises the noise from u to u' = u (1 + gamma), gamma = min(churn / n, sqrt(2) - 1), by fresh
+noise of variance churn_noise^2 (u'^2 - u^2), where churn_min <= u <= churn_max.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 r"""A solver is a pure function from a schedule and times to a plan: the numbers with which the one loop computes.
 
-Every fixed-grid Gaussian solver is linear in what it has seen. Stage k looks at the state x_k, asks the denoiser for the clean
-mean D_k if it needs it, and makes
+Every fixed-grid Gaussian solver is linear in what it has seen. Stage k looks at the state x_k, asks the denoiser for
+the clean mean D_k if it needs it, and makes
 
     x_{k+1} = sum_j a_j x_{k-j} + sum_j b_j D_(j-th latest) + c z,
 
-with a, b, c from alpha and sigma at the grid's times alone and z fresh noise. Index j counts back from the latest. Hence a
-solver holds no state, can be printed and tested without a network, and serves every kind of state. Any stage satisfies two
-identities on numbers (a state that is exactly alpha D + sigma eps keeps its mean, and its variance):
+with a, b, c from alpha and sigma at the grid's times alone and z fresh noise. Index j counts back from the latest.
+Hence a solver holds no state, can be printed and tested without a network, and serves every kind of state. Any stage
+satisfies two identities on numbers (a state that is exactly alpha D + sigma eps keeps its mean, and its variance):
 
     alpha_{k+1} = sum_j a_j alpha_{k-j} + sum_j b_j        (the mean of a point mass is followed exactly)
 """
@@ -102,7 +102,8 @@ def nodes(schedule: Schedule, times: Tensor | Sequence[float]) -> list[Node]:
 
 
 def first_order(step: int, t: Node, s: Node) -> Stage:
-    """The exact step if the clean mean did not change: x_s = (sigma_s / sigma_t) x_t + (alpha_s - alpha_t sigma_s / sigma_t) D.
+    """The exact step if the clean mean did not change: x_s = (sigma_s / sigma_t) x_t + (alpha_s - alpha_t sigma_s /
+    sigma_t) D.
 
     It needs no logarithm, and so holds from alpha = 0 and to sigma = 0.
     """

@@ -1,8 +1,9 @@
 """Checkpoints that survive: durable on disk, checked when read, never of weights that are not finite.
 
-`<run>/checkpoints/step-00001000.ckpt` is written beside its place, fsynced and renamed, and its SHA-256 goes into a file next to
-it. A kill at any moment leaves the checkpoints before it as they were; one that does not match its sum is passed over
-when a run is resumed, with a warning that names it. They load with weights_only=True: plain tensors and numbers, no code.
+`<run>/checkpoints/step-00001000.ckpt` is written beside its place, fsynced and renamed, and its SHA-256 goes into a
+file next to it. A kill at any moment leaves the checkpoints before it as they were; one that does not match its sum is
+passed over when a run is resumed, with a warning that names it. They load with weights_only=True: plain tensors and
+numbers, no code.
 """
 
 from __future__ import annotations
@@ -33,9 +34,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
         write_atomically(path, lambda file: torch.save(checkpoint, file))
         write_text(sum_path(path), f"{sha256(path)}  {path.name}\n")
 
-    def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)
 
 
@@ -45,7 +44,7 @@ def sum_path(checkpoint: Path) -> Path:
 
 
 def is_intact(checkpoint: Path) -> bool:
-    """Whether the file matches its sum; without a sum (killed between the two writes), whether it can be read at all."""
+    """Whether the file matches its sum; where a kill came between the two writes, whether it can be read at all."""
     beside = sum_path(checkpoint)
     if beside.exists():
         return beside.read_text().split()[:1] == [sha256(checkpoint)]
@@ -121,8 +120,8 @@ class Checkpoints(L.Callback):
         for name, weight in pl_module.state_dict().items():
             if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
                 raise CheckpointError(
-                    f"weight {name} is not finite at step {trainer.global_step}: nothing was saved, and the checkpoints "
-                    "before it are kept"
+                    f"weight {name} is not finite at step {trainer.global_step}: nothing was saved, and the "
+                    "checkpoints before it are kept"
                 )
         path = self.folder / f"step-{trainer.global_step:08d}{SUFFIX}"
         trainer.save_checkpoint(path)

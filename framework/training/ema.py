@@ -1,8 +1,8 @@
 r"""An exponential moving average of weights that is right at every moment.
 
-The average is a network of its own, never swapped with the live one: whatever interrupts a run, at whatever moment, both are
-where a checkpoint expects them. Its memory is told in samples and not in steps, so that it means the same at every batch size
-and number of devices (Karras et al. 2022): with half-life H, after n more of N samples in all,
+The average is a network of its own, never swapped with the live one: whatever interrupts a run, at whatever moment,
+both are where a checkpoint expects them. Its memory is told in samples and not in steps, so that it means the same at
+every batch size and number of devices (Karras et al. 2022): with half-life H, after n more of N samples in all,
 
     average <- beta average + (1 - beta) weights,    beta = 0.5^(n / min(H, ramp N)).
 
@@ -44,7 +44,8 @@ class EMA(nn.Module):
     def update(self, network: nn.Module, samples: int, seen: int) -> None:
         """Move the average towards `network`."""
         weight = 1 - self.decay(samples, seen)
-        averages, weights = list(self.network.parameters()), [p.detach() for p in network.parameters()]
+        averages: list[torch.Tensor] = list(self.network.parameters())
+        weights = [p.detach() for p in network.parameters()]
         torch._foreach_lerp_(averages, weights, weight)
         for mine, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
             mine.copy_(theirs)

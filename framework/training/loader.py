@@ -1,9 +1,9 @@
 """An order of data that is a function of (seed, position), so that a resumed run sees what it would have seen.
 
 A training run reads one endless stream: the permutation of epoch 0, then that of epoch 1, and so on, each a function of
-(seed, epoch) alone. Batch b of a world of R processes is the slice [b B R, (b + 1) B R) of the stream, and process r takes its
-r-th part. Nothing is dropped at an epoch's end, nothing is repeated within one, and to resume is to start at batch b: no
-state but that one number has to be saved.
+(seed, epoch) alone. Batch b of a world of R processes is the slice [b B R, (b + 1) B R) of the stream, and process r
+takes its r-th part. Nothing is dropped at an epoch's end, nothing is repeated within one, and to resume is to start at
+batch b: no state but that one number has to be saved.
 """
 
 from __future__ import annotations

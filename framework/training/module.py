@@ -1,10 +1,10 @@
 """The one LightningModule: any modality, network, schedule and objective.
 
-Everything random in a step is a function of (seed, batch number, process), and the order of the data is a function of (seed,
-batch number) too (`loader`), so a resumed run repeats the uninterrupted one bit by bit on the CPU.
+Everything random in a step is a function of (seed, batch number, process), and the order of the data is a function of
+(seed, batch number) too (`loader`), so a resumed run repeats the uninterrupted one bit by bit on the CPU.
 
-A loss or gradient that is not finite costs its step and no more: gradients are taken away before the optimiser looks at them,
-the event is counted and reported, and a run of `patience` such steps ends the training with an error.
+A loss or gradient that is not finite costs its step and no more: gradients are taken away before the optimiser looks at
+them, the event is counted and reported, and a run of `patience` such steps ends the training with an error.
 """
 
 from __future__ import annotations
@@ -147,9 +147,9 @@ class DiffusionTraining(L.LightningModule):
         self.log("train/skipped_steps", float(self.skipped))
         if self._skipped_in_a_row >= self.patience:
             raise TrainingDivergedError(
-                f"loss or gradients have not been finite for {self.patience} steps in a row, up to step {self.global_step}; "
-                "the last good checkpoint is kept. Lower optimizer.lr, set trainer.gradient_clip_val, or train in "
-                "trainer.precision=32-true (fp16 overflows first)"
+                f"loss or gradients have not been finite for {self.patience} steps in a row, up to step "
+                f"{self.global_step}; the last good checkpoint is kept. Lower optimizer.lr, set "
+                "trainer.gradient_clip_val, or train in trainer.precision=32-true (fp16 overflows first)"
             )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:

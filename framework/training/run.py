@@ -1,12 +1,12 @@
 """A training run from a plain configuration: build everything, train, and leave a folder that explains itself.
 
-    <run>/config.yaml       the resolved configuration
-    <run>/overrides.txt     what was asked for on the command line
-    <run>/environment.json  versions, git commit, device, seed
-    <run>/metrics.csv       losses; TensorBoard files beside it if that logger is chosen
-    <run>/checkpoints/      to resume from
-    <run>/samples/          pictures of progress
-    <run>/model/            the averaged model, written with each checkpoint
+<run>/config.yaml       the resolved configuration
+<run>/overrides.txt     what was asked for on the command line
+<run>/environment.json  versions, git commit, device, seed
+<run>/metrics.csv       losses; TensorBoard files beside it if that logger is chosen
+<run>/checkpoints/      to resume from
+<run>/samples/          pictures of progress
+<run>/model/            the averaged model, written with each checkpoint
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from framework.training.previews import Previews
 from framework.training.progress import TrainingProgress
 from framework.training.run_logger import RunLogger
 
-# What Lightning says of a healthy run of ours: an endless loader has no length, validation has no workers on a small machine.
+# What Lightning says of a healthy run of ours: an endless loader has no length, validation has no workers on a small
+# machine.
 EXPECTED_WARNINGS = (
     ".*does not have many workers.*",
     ".*module\\(s\\) in eval mode at the start of training.*",
@@ -95,9 +96,7 @@ def train(config: dict[str, Any], allow: Allow, overrides: Sequence[str] = ()) -
     return float(trainer.callback_metrics.get("val/loss", torch.tensor(float("nan"))))
 
 
-def _trainer(
-    config: dict[str, Any], allow: Allow, run: Path, module: DiffusionTraining, data: Any
-) -> L.Trainer:
+def _trainer(config: dict[str, Any], allow: Allow, run: Path, module: DiffusionTraining, data: Any) -> L.Trainer:
     settings = config["checkpoint"]
     checkpoints = Checkpoints(
         run,
@@ -133,7 +132,7 @@ def _write_record(run: Path, config: dict[str, Any], overrides: Sequence[str]) -
 def environment(seed: int) -> dict[str, Any]:
     """What a result depends on besides its configuration."""
     packages = ("diffract", "torch", "lightning", "numpy", "tensordict", "safetensors", "hydra-core")
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in packages:
         try:
             versions[package] = metadata.version(package)
@@ -159,7 +158,11 @@ def _git_commit() -> str | None:
             ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
         ).stdout.strip()
         changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=folder, capture_output=True, text=True, check=True
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
@@ -191,6 +194,7 @@ Sampling, unless something else is asked for:
 ```yaml
 {defaults}```
 
-Use it with `diffract sample run=<this folder>` or `framework.load("<this folder>").sample(...)`. The weights are safetensors, the
-configuration names classes of Diffract and installed plugins only, and `manifest.json` holds the files' SHA-256.
+Use it with `diffract sample run=<this folder>` or `framework.load("<this folder>").sample(...)`. The weights are
+safetensors, the configuration names classes of Diffract and installed plugins only, and `manifest.json` holds the
+files' SHA-256.
 """

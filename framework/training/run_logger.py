@@ -1,7 +1,7 @@
 """metrics.csv: a row a logged step, durable from the moment it is written, and continued when a run is resumed.
 
-Columns are known only as they come up, so a new column rewrites the file (atomically); any other row is appended. On resume the
-rows from the resumed step on are dropped: the run writes them again.
+Columns are known only as they come up, so a new column rewrites the file (atomically); any other row is appended. On
+resume the rows from the resumed step on are dropped: the run writes them again.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ def test_declared_evaluations(solver: Solver) -> None:
 
 @pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS.keys())
 def test_many_steps_reach_the_data(solver: Solver) -> None:
-    """Means and standard deviations of 2048 samples are the mixture's, up to their standard errors and the bias of n steps."""
+    """Means and deviations of 2048 samples are the mixture's, up to standard errors and the bias of n steps."""
     schedule, rows = LinearVP(), 2048
     got = draw(solver, schedule, UniformLogSNR(0.003, 60.0)(schedule, 100), rows)
     truth = PLANE.sample(200_000, seed=1)
@@ -205,7 +205,7 @@ def test_many_steps_reach_the_data(solver: Solver) -> None:
 
 
 def test_gaussian_data_follows_its_closed_form() -> None:
-    """For one Gaussian of deviation s the ODE's map is x sqrt((s^2 a'^2 + b'^2) / (s^2 a^2 + b^2)); 2M approaches it as h^2."""
+    """For one Gaussian of deviation s the ODE's map is x sqrt((s^2 a'^2 + b'^2) / (s^2 a^2 + b^2))."""
     schedule, s = Cosine(), 0.6
     times = Explicit(torch.linspace(0.95, 0.05, 401).tolist())(schedule, 400)
     alpha, sigma = schedule.alpha(times), schedule.sigma(times)
@@ -225,5 +225,6 @@ def test_bad_input_is_named() -> None:
 
 
 def test_plans_can_be_printed() -> None:
-    text = table(Heun(churn=3.0).plan(Flow(), UniformTime()(Flow(), 3)))
-    assert "no evaluation" in text and len(text.splitlines()) == 1 + len(Heun(churn=3.0).plan(Flow(), UniformTime()(Flow(), 3)))
+    plan = Heun(churn=3.0).plan(Flow(), UniformTime()(Flow(), 3))
+    text = table(plan)
+    assert "no evaluation" in text and len(text.splitlines()) == 1 + len(plan)

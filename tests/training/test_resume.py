@@ -31,7 +31,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     ids="stop_at_{}".format,
 )
 def test_resumed_equals_uninterrupted(tmp_path: Path, stop: int, workers: int, accumulate: int) -> None:
-    """96 items in batches of 8 are epochs of 12 batches: 5 and 10 are mid-epoch, 12 an epoch's end, 13 just after one."""
+    """96 items in batches of 8 are epochs of 12: 5 and 10 are mid-epoch, 12 an epoch's end, 13 just after one."""
     changes = {"data__num_workers": workers, "trainer__accumulate_grad_batches": accumulate}
     whole = tmp_path / "whole"
     train(point_config(whole, **changes), ALLOW)
