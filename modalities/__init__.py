@@ -1,0 +1,1 @@
+"""The kinds of data that Diffract ships with; each is a plugin like any other."""

@@ -1,0 +1,1 @@
+"""Images: data, conditions, backbones, metrics and pictures."""

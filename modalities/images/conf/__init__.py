@@ -1,0 +1,1 @@
+"""The configuration that images bring along: experiments, data sets, backbones. Found through an entry point."""

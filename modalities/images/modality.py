@@ -1,0 +1,162 @@
+"""Images as a plugin of Diffract: pixels in [-1, 1], conditions in words or classes, PNG files out.
+
+Nothing here is known to the framework: it is declared by an entry point and uses the plugin contract alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from framework.metrics.measurement import Measurement
+from framework.modality import Modality
+from framework.spaces import Euclidean
+from modalities.images.conditions import ImageCondition
+from modalities.images.data import ImageData, gather
+from modalities.images.features import FeatureExtractor, FeatureNet, load_or_train
+from modalities.images.inception import InceptionFeatures
+from modalities.images.metrics import Pictures, evaluate_images, verdict_metrics
+from modalities.images.render import contact_sheet, save_gif, save_png, trajectory_strip
+
+FEATURE_ITEMS = 8_000  # images that the feature network is trained on
+
+
+class Images(Modality):
+    """Images of one size.
+
+    Args:
+        condition: how captions or classes become tensors. size: the canvas in pixels; None is read from the data when a
+        run begins. channels: 1 or 3; None likewise. inception_weights: a file with the weights of the FID Inception
+        network, to measure distances in its features and
+            not in those of the project's own classifier.
+    """
+
+    name: ClassVar[str] = "images"
+
+    def __init__(
+        self,
+        condition: ImageCondition,
+        size: int | None = None,
+        channels: int | None = None,
+        inception_weights: str | None = None,
+    ) -> None:
+        if size is None or channels is None:
+            raise ValueError("images need a size and channels; a training run takes them from its data")
+        self.size, self.channels, self.conditions = size, channels, condition
+        self.inception_weights = inception_weights
+
+    @property
+    def space(self) -> Euclidean:
+        return Euclidean((self.channels, self.size, self.size))
+
+    def encode(self, batch: Mapping[str, Any]) -> tuple[Tensor, TensorDict]:
+        """uint8 (B, C, H, W) as float32 in [-1, 1]."""
+        return batch["image"].float() / 127.5 - 1, self.conditions.encode(batch)
+
+    def decode(self, state: Tensor, condition: TensorDict) -> Tensor:  # type: ignore[override]
+        """float (B, C, H, W) as uint8, clipped to [-1, 1]."""
+        return ((state.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(parts))
+
+    def parse(self, prompts: Sequence[Any]) -> TensorDict:
+        return self.conditions.parse(prompts)
+
+    def null(self, condition: TensorDict) -> TensorDict:
+        return self.conditions.null(condition)
+
+    def render(
+        self, samples: Tensor, prompts: Sequence[Any], folder: Path, metadata: Sequence[Mapping[str, str]]
+    ) -> list[Path]:
+        """A PNG for each sample, with its metadata inside, and sheet.png."""
+        texts = self._texts(prompts)
+        files = [
+            save_png(image, folder / f"{i:05d}.png", dict(row))
+            for i, (image, row) in enumerate(zip(samples, metadata, strict=True))
+        ]
+        return [*files, save_png(contact_sheet(samples, texts), folder / "sheet.png", {"prompts": "\n".join(texts)})]
+
+    def render_trajectory(self, states: Sequence[Tensor], prompts: Sequence[Any], folder: Path) -> list[Path]:
+        """trajectory.png (a row a sample, at most 8, a column a step, at most 12) and trajectory.gif with all steps."""
+        frames = torch.stack(list(states))[:, :8]
+        shown = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), 12)).round().astype(int))
+        labels = [f"step {i + 1}" for i in shown]
+        strip = save_png(trajectory_strip(frames[torch.from_numpy(shown)], labels), folder / "trajectory.png", {})
+        return [strip, save_gif(frames, folder / "trajectory.gif")]
+
+    def evaluation_prompts(self, data: ImageData, n: int, seed: int) -> Sequence[Any]:  # type: ignore[override]
+        """The data's prompts, and behind them a quarter as many that lie outside of it (`probes`), if it has any."""
+        return [*data.prompts(n, seed), *data.probes(max(n // 4, 1), seed)]
+
+    def evaluate(  # type: ignore[override]
+        self, samples: Tensor, prompts: Sequence[Any], data: ImageData, seed: int
+    ) -> dict[str, Measurement]:
+        """The metrics of `metrics`, as far as the data goes: classes for features, exact rules for captions.
+
+        Probes are judged by their captions alone: they are no part of the distribution that is compared.
+        """
+        probes = set(data.probes(len(prompts), seed))
+        own = torch.tensor([prompt not in probes for prompt in prompts])
+        asked = [prompt for prompt in prompts if prompt not in probes]
+        labels = None if isinstance(asked[0], str) else np.asarray(asked)
+        verdicts = data.judge(samples, prompts)
+        classifier = self._classifier(data)
+        features: FeatureExtractor | None = classifier
+        if self.inception_weights is not None:
+            features = InceptionFeatures(self.inception_weights)
+        if features is None:
+            return verdict_metrics(verdicts, seed=seed)
+        real = data.reference(2 * len(asked), seed)
+        half = len(real.images) // 2
+        held_out = Pictures(
+            real.images[half:],
+            None if labels is None else real.labels[half:],
+            data.judge(real.images[half:], real.captions[half:]),
+        )
+        shown = Pictures(samples[own], labels, verdicts)
+        return evaluate_images(shown, real.images[:half], features, seed=seed, classifier=classifier, held_out=held_out)
+
+    def _classifier(self, data: ImageData) -> FeatureNet | None:
+        """A classifier of the data's own labels, trained once and cached; None where there are no labels."""
+        items = data.train_set
+        count = min(len(items), FEATURE_ITEMS)  # type: ignore[arg-type]
+        chosen = gather(items, np.linspace(0, len(items) - 1, count).astype(int))  # type: ignore[arg-type]
+        if bool((chosen.labels < 0).any()):
+            return None
+        identity = {"data": type(data).__name__, "size": self.size, "classes": list(data.class_names)}
+        return load_or_train(identity, chosen.images, chosen.labels)
+
+    def _texts(self, prompts: Sequence[Any]) -> list[str]:
+        """What to write under the pictures."""
+        names = getattr(self.conditions, "names", [])
+        return [
+            "" if prompt is None else names[prompt] if isinstance(prompt, int) and names else str(prompt)
+            for prompt in prompts
+        ]
+
+    @classmethod
+    def adapt(cls, config: dict[str, Any], data: Any) -> dict[str, Any]:
+        """Size, channels, class names and the number of classes, where the configuration leaves them open."""
+        config = copy.deepcopy(config)
+        modality, backbone = config["modality"], config["backbone"]
+        for key in ("size", "channels"):
+            if modality.get(key) is None:
+                modality[key] = getattr(data, key)
+        if "channels" in backbone and backbone["channels"] is None:
+            backbone["channels"] = modality["channels"]
+        condition = modality["condition"]
+        if "names" in condition and condition["names"] is None:
+            if not data.class_names:
+                raise ValueError("the data has no classes to be conditioned on; choose modality/condition text or none")
+            condition["names"] = list(data.class_names)
+        if "names" in condition and "num_classes" in backbone and backbone["num_classes"] is None:
+            backbone["num_classes"] = len(condition["names"])
+        return config
