@@ -1,0 +1,1 @@
+"""The applications: thin programs around the framework, one a file, each callable from Python."""

@@ -1,0 +1,143 @@
+"""From a command and its overrides to one configuration, without running anything or importing torch.
+
+The tree is conf/ of this repository, which an installed Diffract carries as `framework/conf`, followed by
+the configuration packages of plugins. Both are given to Hydra as folders and not as packages: a conf/ in the
+current folder shadows nothing, and finding a plugin's files does not import the plugin. Two providers of one
+file are refused, as Hydra would take the first in silence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import framework
+from experiments.errors import ConfigurationError
+from experiments.words import readable
+from framework.build import USER_CONFIG, Allow
+from framework.plugins import PluginError, config_packages, folder
+
+HYDRA_VERSION_BASE = "1.3"
+
+
+class PluginConfigurations(SearchPathPlugin):
+    """Appends the folders of plugins to Hydra's search path, after our own."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for name, path in plugin_folders().items():
+            search_path.append(provider=f"plugin:{name}", path=path.as_uri())
+
+
+def config_folder() -> Path:
+    """Where the tree lies: inside the installed package, or beside it in a checkout."""
+    package = Path(framework.__file__).resolve().parent
+    for candidate in (package / "conf", package.parent / "conf"):
+        if (candidate / "train.yaml").is_file():
+            return candidate
+    raise ConfigurationError(f"the configuration tree is neither at {package}/conf nor at {package.parent}/conf")
+
+
+def plugin_folders() -> dict[str, Path]:
+    """Each plugin's configuration folder. PluginError if it is missing or offers a file of another's."""
+    folders = {name: folder(plugin) for name, plugin in config_packages().items()}
+    owner = dict.fromkeys(_files(config_folder()), "diffract itself")
+    for name, path in folders.items():
+        for file in _files(path):
+            if file in owner:
+                parent, _, last = file.rpartition("/")
+                raise PluginError(
+                    f"the configuration {file} is offered by {owner[file]} and by plugin '{name}' ({path}); "
+                    f"uninstall one of them, or let '{name}' call it {parent}/{name}/{last}"
+                )
+            owner[file] = f"plugin '{name}'"
+    return folders
+
+
+def register_plugins() -> None:
+    """Let Hydra find the plugins' configurations. PluginError if they are broken."""
+    plugin_folders()
+    Plugins.instance().register(PluginConfigurations)
+
+
+def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """The configuration of a command (train, sample, evaluate), as `diffract COMMAND OVERRIDES` has it.
+
+    Interpolations are kept; `plain` resolves them. Hydra is left as it was found. ConfigurationError names
+    the nearest valid choices for whatever is wrong.
+    """
+    from experiments.explain import explain
+
+    overrides = complete(overrides)
+    try:
+        with hydra_for(command):
+            return hydra_compose(command, overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigurationError(explain(error, command, overrides)) from error
+
+
+@contextlib.contextmanager
+def hydra_for(command: str) -> Iterator[ConfigLoader]:
+    """Hydra initialised on our tree inside the block, also within a job that it runs; as before after it."""
+    register_plugins()
+    state = GlobalHydra.instance()
+    before = state.hydra
+    state.clear()
+    try:
+        with initialize_config_dir(str(config_folder()), job_name=command, version_base=HYDRA_VERSION_BASE):
+            yield GlobalHydra.instance().config_loader()
+    finally:
+        GlobalHydra.instance().hydra = before
+
+
+def complete(overrides: Sequence[str]) -> list[str]:
+    """Overrides with their words quoted, and with the folder of a resumed run as the folder of this one."""
+    overrides = readable(overrides)
+    given = {override.partition("=")[0]: override.partition("=")[2] for override in overrides}
+    if given.get("resume", "null") not in ("null", "") and "run" not in given:
+        overrides.append(f"run={given['resume']}")
+    return overrides
+
+
+def plain(config: DictConfig | dict[str, Any]) -> dict[str, Any]:
+    """The configuration as nested dicts and lists, interpolations resolved, else ConfigurationError."""
+    if isinstance(config, dict):
+        return config
+    try:
+        resolved = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigurationError(str(error).partition("\n")[0]) from error
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items()}
+
+
+def allowed(config: DictConfig | dict[str, Any]) -> Allow:
+    """What a user's own configuration may name: our packages, known libraries, plugins, those in `allow`."""
+    return USER_CONFIG.plus(*(config.get("allow") or ()))
+
+
+def missing(config: DictConfig) -> list[str]:
+    """The keys that a command needs and that nobody has set."""
+    return sorted(OmegaConf.missing_keys(config))
+
+
+def given_overrides() -> list[str]:
+    """The overrides of the running job as they were typed; empty outside a job that Hydra runs."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def _files(path: Path) -> list[str]:
+    return sorted(file.relative_to(path).as_posix() for file in path.rglob("*.yaml"))

@@ -1,0 +1,74 @@
+"""`diffract evaluate`: sample for prompts that were held out, judge the samples, write metrics.json and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig
+from rich.console import Console
+
+from experiments.configuration import allowed, plain
+from experiments.errors import ConfigurationError
+from experiments.models import load_run, sampling_choices
+from experiments.show import sampling_bar
+
+SHEET = 64  # samples on the sheet
+
+
+def run(config: DictConfig | dict[str, Any]) -> dict[str, Any]:
+    """Evaluate as the configuration says; returns the measurements by name."""
+    from framework.build import build
+    from framework.metrics.measurement import table, write_metrics
+
+    settings = plain(config)
+    model = load_run(settings)
+    modality = model.modality
+    data = build(data_config(settings), allowed(settings))
+    data.setup("fit")
+    seed = settings["seed"]
+    prompts = list(modality.evaluation_prompts(data, settings["n"], seed))
+    out = Path(settings["out"] or Path(settings["run"]) / "evaluation")
+    with sampling_bar(len(prompts)) as bar:
+        samples = model.sample(
+            prompts, seed=seed, batch_size=settings["batch_size"], progress=bar, **sampling_choices(settings)
+        )
+    metrics = modality.evaluate(samples.samples, prompts, data, seed)
+    write_metrics(out / "metrics.json", metrics)
+    sheet = modality.render(
+        samples.samples[:SHEET], prompts[:SHEET], out / "samples", [{"prompt": str(p)} for p in prompts[:SHEET]]
+    )[-1]
+    console = Console()
+    console.print(table(metrics))
+    ledger = samples.ledger
+    print(
+        f"{len(samples)} samples in {ledger.seconds:.1f} s, "
+        f"{ledger.evaluations_per_sample:.0f} network evaluations each\n"
+        f"metrics: {out / 'metrics.json'}\nsheet:   {sheet}",
+        flush=True,
+    )
+    return metrics
+
+
+def data_config(settings: dict[str, Any]) -> dict[str, Any]:
+    """The data of the run that trained the model, or what `data` gives in its place.
+
+    Raises:
+        ConfigurationError: the folder is a model alone, and no data was named.
+    """
+    saved = Path(settings["run"]) / "config.yaml"
+    whole = yaml.safe_load(saved.read_text()) if saved.is_file() else {}
+    if "data" not in whole:
+        raise ConfigurationError(
+            f"run={settings['run']} is not the folder of a training run (its config.yaml names no data), so there is "
+            "nothing to compare with; evaluate the run's own folder"
+        )
+    chosen: dict[str, Any] = whole["data"]
+    return chosen
+
+
+if __name__ == "__main__":
+    from experiments.cli import command_line
+
+    command_line("evaluate")

@@ -1,0 +1,76 @@
+"""`diffract sample`: draw samples from a trained model and write them in the format of their field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from experiments.configuration import plain
+from experiments.errors import ConfigurationError
+from experiments.models import HOW, load_run, sampling_choices
+from experiments.show import sampling_bar
+
+
+def run(config: DictConfig | dict[str, Any]) -> None:
+    """Sample as the configuration says."""
+    from framework.model import Trajectory
+
+    settings = plain(config)
+    model = load_run(settings)
+    prompts = read_prompts(settings)
+    out = Path(settings["out"] or Path(settings["run"]) / "samples" / "sampled")
+    trajectory = Trajectory()
+    count = settings["n"] * len(prompts)
+    if settings["trajectory"] and count > settings["batch_size"]:
+        raise ConfigurationError(
+            f"a trajectory is kept for one batch: {count} samples are more than batch_size={settings['batch_size']}"
+        )
+    with sampling_bar(count) as bar:
+        samples = model.sample(
+            [prompt for prompt in prompts for _ in range(settings["n"])],
+            negative=settings["negative"],
+            seed=settings["seed"],
+            batch_size=settings["batch_size"],
+            hooks=[trajectory] if settings["trajectory"] else [],
+            progress=bar,
+            **sampling_choices(settings),
+        )
+    files = samples.save(out, {"model": str(settings["run"]), **{key: str(settings[key]) for key in HOW}})
+    if settings["trajectory"]:
+        condition = model.condition(samples.prompts)
+        states = [model.modality.decode(state, condition) for state in trajectory.cleans]
+        files = [*model.modality.render_trajectory(states, samples.prompts, out), *files]
+    ledger = samples.ledger
+    print(
+        f"{len(samples)} samples in {ledger.seconds:.1f} s, "
+        f"{ledger.evaluations_per_sample:.0f} network evaluations each\n"
+        f"wrote {len(files)} files to {out}; look at {files[-1]}",
+        flush=True,
+    )
+
+
+def read_prompts(settings: dict[str, Any]) -> list[Any]:
+    """The prompts of `prompt` or of the lines of `prompts_file`; [None] where nothing is said.
+
+    Raises:
+        ConfigurationError: both are given, or the file is missing or has no prompt in it.
+    """
+    if settings["prompts_file"] is None:
+        return [settings["prompt"]]
+    if settings["prompt"] is not None:
+        raise ConfigurationError("give prompt= or prompts_file=, not both")
+    path = Path(settings["prompts_file"])
+    if not path.is_file():
+        raise ConfigurationError(f"prompts_file={path}: there is no such file")
+    prompts = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    if not prompts:
+        raise ConfigurationError(f"prompts_file={path} has no prompt in it; write one a line")
+    return prompts
+
+
+if __name__ == "__main__":
+    from experiments.cli import command_line
+
+    command_line("sample")
