@@ -12,7 +12,7 @@ LINES = 20  # lines in a whole run where there is no terminal
 
 
 class TrainingProgress(L.Callback):
-    """Steps done and to come, the loss (an average over about 50 steps), samples a second."""
+    """Steps done and to come, the loss (an average over about 25 steps), samples a second."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
@@ -47,7 +47,7 @@ class TrainingProgress(L.Callback):
             return
         every = max(trainer.max_steps // LINES, 1) if trainer.max_steps > 0 else 1000
         step = trainer.global_step
-        if step % 10 == 0 or self._loss != self._loss:
+        if step % 5 == 0 or self._loss != self._loss:
             loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
             self._loss = loss if self._loss != self._loss else 0.8 * self._loss + 0.2 * loss
         rate = self._rate(pl_module)

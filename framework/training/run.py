@@ -48,13 +48,16 @@ EXPECTED_WARNINGS = (
 )
 
 
-def train(config: dict[str, Any], allow: Allow, overrides: Sequence[str] = ()) -> float:
+def train(
+    config: dict[str, Any], allow: Allow, overrides: Sequence[str] = (), callbacks: Sequence[L.Callback] = ()
+) -> float:
     """Run a configuration to its end; returns the last validation loss (NaN if there was no validation).
 
     Args:
         config: resolved plain values with the keys of conf/train.yaml; `resume` names a run to go on with.
         allow: what its `_target_`s may name.
         overrides: what was given on the command line, for the record.
+        callbacks: more of Lightning's callbacks.
 
     Raises:
         BuildError: something in the configuration cannot be built; nothing has been started.
@@ -82,7 +85,7 @@ def train(config: dict[str, Any], allow: Allow, overrides: Sequence[str] = ()) -
         compile=config["compile"],
     )
     checkpoint = latest(run) if resuming else None
-    trainer = _trainer(config, allow, run, module, data)
+    trainer = _trainer(config, allow, run, module, data, callbacks)
     if trainer.is_global_zero and not resuming:
         _write_record(run, config, overrides)
     for logger in trainer.loggers:
@@ -96,7 +99,14 @@ def train(config: dict[str, Any], allow: Allow, overrides: Sequence[str] = ()) -
     return float(trainer.callback_metrics.get("val/loss", torch.tensor(float("nan"))))
 
 
-def _trainer(config: dict[str, Any], allow: Allow, run: Path, module: DiffusionTraining, data: Any) -> L.Trainer:
+def _trainer(
+    config: dict[str, Any],
+    allow: Allow,
+    run: Path,
+    module: DiffusionTraining,
+    data: Any,
+    more: Sequence[L.Callback],
+) -> L.Trainer:
     settings = config["checkpoint"]
     checkpoints = Checkpoints(
         run,
@@ -104,7 +114,7 @@ def _trainer(config: dict[str, Any], allow: Allow, run: Path, module: DiffusionT
         settings["keep"],
         export=lambda step: save(module.averaged_model(), config, run / "model", model_card(config, step)),
     )
-    callbacks: list[L.Callback] = [TrainingProgress(), checkpoints, Interruption(checkpoints)]
+    callbacks: list[L.Callback] = [TrainingProgress(), checkpoints, Interruption(checkpoints), *more]
     previews = config["sampling"]
     if previews["every_n_steps"]:
         prompts = previews["prompts"] or list(data.prompts(previews["n"], seed=0))
