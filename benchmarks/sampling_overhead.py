@@ -1,6 +1,6 @@
 """Sampling seconds of Diffract against the same number of bare network calls on the same batch.
 
-    python -m benchmarks.sampling_overhead [--run outputs/shapes] [--steps 20] [--rounds 7]
+python -m benchmarks.sampling_overhead [--run outputs/shapes] [--steps 20] [--rounds 7]
 """
 
 from __future__ import annotations
@@ -50,7 +50,11 @@ def main() -> None:
         pairs = []
         for _ in range(arguments.rounds):
             samples = model.sample(
-                [None] * SAMPLES, steps=arguments.steps, solver=solver, guidance=ClassifierFree(scale), batch_size=SAMPLES
+                [None] * SAMPLES,
+                steps=arguments.steps,
+                solver=solver,
+                guidance=ClassifierFree(scale),
+                batch_size=SAMPLES,
             )
             rows = SAMPLES * (2 if scale != 1 else 1)
             pairs.append(samples.ledger.seconds / bare(model, samples.ledger.calls, rows))

@@ -1,7 +1,7 @@
 """Training images/s of Diffract against a bare PyTorch loop with the same network, data, loss, clipping and averaging.
 
-Both train in this process, in turns, so that a change in the machine's mood hits both. Each turn times the steps after a
-warm-up; the ratio is of the medians over turns.
+Both train in this process, in turns, so that a change in the machine's mood hits both. Each turn times the steps after
+a warm-up; the ratio is the median over turns.
 
     python -m benchmarks.training_overhead [--experiment images/shapes] [--steps 40] [--rounds 5]
 """

@@ -84,6 +84,7 @@ def save(model: Model, config: Mapping[str, Any], folder: str | Path, card: str)
     sums = {name: sha256(fresh / name) for name in (CONFIG, WEIGHTS, CARD)}
     (fresh / MANIFEST).write_text(json.dumps({"format": FORMAT, "sha256": sums}, indent=2) + "\n")
     for file in fresh.iterdir():
+        file.chmod(0o644)
         _sync(file)
     _replace(folder, fresh)
     return folder

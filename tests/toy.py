@@ -71,7 +71,7 @@ class PointNet(nn.Module):
         )
 
     def forward(self, x_t: Tensor, noise_level: Tensor, condition: TensorDict) -> Tensor:
-        x = torch.cat([x_t, noise_level[:, None] / 1000], dim=1).float()
+        x = torch.cat([x_t, noise_level[:, None] / 1000], dim=1).to(self.first.weight.dtype)
         return self.rest(self.first(x) + self.label(condition["label"]))
 
 

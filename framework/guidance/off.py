@@ -1,4 +1,4 @@
-"""No guidance: the conditional prediction as it is, at one evaluation. It is how a model's own default is switched off."""
+"""No guidance: the conditional prediction as it is, at one evaluation; it switches a model's own default off."""
 
 from __future__ import annotations
 
