@@ -16,13 +16,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .PHONY: demo test nightly lint env clean
 .DELETE_ON_ERROR:
 
+# A demo that was interrupted goes on where it was; one that is finished is sampled and judged again.
 demo: $(STAMP)
-	$(BIN)/diffract train experiment=images/shapes run=$(RUN)
-	$(BIN)/diffract sample run=$(RUN) n=16
-	$(BIN)/diffract evaluate run=$(RUN)
+	@if ls $(RUN)/checkpoints/*.ckpt >/dev/null 2>&1; then $(BIN)/diffract train resume=$(RUN); \
+	else $(BIN)/diffract train experiment=images/shapes run=$(RUN); fi
+	$(BIN)/diffract sample run=$(RUN) prompt="a large red circle at the left on a white background" n=8 trajectory=true
+	$(BIN)/diffract evaluate run=$(RUN) n=512
 	@echo
-	@echo "samples: $(RUN)/samples/"
-	@echo "metrics: $(RUN)/evaluation/metrics.json"
+	@echo "a sheet of samples, captions below:  $(RUN)/evaluation/samples/sheet.png"
+	@echo "how samples come out of the noise:   $(RUN)/samples/sampled/trajectory.png"
+	@echo "what was measured:                   $(RUN)/evaluation/metrics.json"
 
 # Tests run in two processes, so each keeps to one thread.
 test: lint

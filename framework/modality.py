@@ -103,7 +103,7 @@ def drop(condition: Condition, null: Condition, keep: Tensor) -> Condition:
     """`condition` where keep (B,) is True, and `null` elsewhere: what teaches a network both."""
     if not condition.keys():
         return condition
-    return select(keep.to(condition[next(iter(condition.keys()))].device), condition, null)  # type: ignore[return-value]
+    return select(keep, condition, null)  # type: ignore[return-value]
 
 
 def check_version(modality: Modality) -> None:

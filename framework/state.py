@@ -88,7 +88,7 @@ def select(rows: Tensor, chosen: State, other: State) -> State:
     """Row i of `chosen` where rows[i], else row i of `other`; `rows` is bool (B,)."""
 
     def where(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(rows.reshape(rows.shape + (1,) * (a.ndim - 1)), a, b)
+        return torch.where(rows.reshape(rows.shape + (1,) * (a.ndim - 1)).to(a.device), a, b)
 
     return map_state(where, chosen, other)
 

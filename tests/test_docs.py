@@ -1,8 +1,8 @@
 """Every command and every piece of Python in the README and in docs/ runs as it stands there.
 
-Blocks marked `bash` are run line by line, blocks marked `python` of one page together, in an empty folder where a model
-has been trained for a few steps at outputs/shapes. Blocks marked `text` need what a test has not: a network, a GPU, data
-of one's own.
+Blocks marked `bash` are run line by line, blocks marked `python` of one page together, in an empty folder where a
+model has been trained for a few steps at outputs/shapes. Blocks marked `text` need what a test has not: a network, a
+GPU, data of one's own.
 """
 
 from __future__ import annotations

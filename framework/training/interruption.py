@@ -1,9 +1,10 @@
 """SIGTERM, as schedulers send it before they take a machine away: save at the next step's end and leave with code 143.
 
 143 = 128 + 15 is what a shell reports for a terminated process; SLURM requeues on it with RequeueExit=143, and so does
-any supervisor that restarts failed jobs. `diffract train resume=<run>` then goes on at the very step. The handler only sets a
-flag; the checkpoint is written between steps, where the run's state is whole. A signal that comes during validation or a
-preview is answered when they are done; if a scheduler does not wait so long, the last periodic checkpoint stands.
+any supervisor that restarts failed jobs. `diffract train resume=<run>` then goes on at the very step. The handler only
+sets a flag; the checkpoint is written between steps, where the run's state is whole. A signal that comes during
+validation or a preview is answered when they are done; if a scheduler does not wait so long, the last periodic
+checkpoint stands.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ class DiffusionTraining(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         trained = [*self.network.parameters(), *self.objective.parameters()]
-        optimizer = self.settings.build(trained)
+        optimizer = self.settings.build(trained, fused=self.trainer.precision not in ("16-mixed", "16-true"))
         total = self.trainer.max_steps
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.settings.factor(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

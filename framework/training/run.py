@@ -48,6 +48,10 @@ EXPECTED_WARNINGS = (
 )
 
 
+class RunExistsError(ValueError):
+    """A new run was asked for in the folder of another."""
+
+
 def train(
     config: dict[str, Any], allow: Allow, overrides: Sequence[str] = (), callbacks: Sequence[L.Callback] = ()
 ) -> float:
@@ -65,6 +69,11 @@ def train(
     """
     run = Path(config["run"])
     resuming = config.get("resume") is not None
+    if not resuming and any((run / "checkpoints").glob("*.ckpt")):
+        raise RunExistsError(
+            f"{run} already holds a run: go on with it (diffract train resume={run}), choose another folder "
+            "(run=...), or delete it first"
+        )
     torch.set_float32_matmul_precision(config["matmul_precision"])
     torch.manual_seed(config["seed"])
     data = build(config["data"], allow)

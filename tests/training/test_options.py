@@ -13,7 +13,8 @@ import torch
 from framework.build import USER_CONFIG
 from framework.store import load
 from framework.training.checkpoints import latest
-from framework.training.run import train
+from framework.training.optimizer import AdamW
+from framework.training.run import RunExistsError, train
 from tests.toy import PointSet, point_config
 
 ALLOW = USER_CONFIG.plus("tests")
@@ -119,3 +120,28 @@ def test_an_empty_training_set_is_refused() -> None:
 
     with pytest.raises(ValueError, match="training set is empty"):
         StreamBatches(0, 4, seed=0)
+
+
+def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
+    train(point_config(tmp_path, trainer__max_steps=5), ALLOW)
+    before = weights(tmp_path)
+    with pytest.raises(RunExistsError, match="already holds a run: go on with it"):
+        train(point_config(tmp_path, seed=1), ALLOW)
+    assert all(torch.equal(before[name], weight) for name, weight in weights(tmp_path).items())
+
+
+def test_a_finished_run_can_be_resumed_and_is_not_changed(tmp_path: Path) -> None:
+    train(point_config(tmp_path), ALLOW)
+    before = weights(tmp_path)
+    train(point_config(tmp_path, resume=str(tmp_path)), ALLOW)
+    assert all(torch.equal(before[name], weight) for name, weight in weights(tmp_path).items())
+
+
+def test_learning_rate_warms_up_and_falls() -> None:
+    settings = AdamW(warmup_steps=10, final=0.1)
+    factors = [settings.factor(step, 110) for step in range(111)]
+    assert factors[0] == 0.1 and factors[9] == factors[10] == 1.0
+    assert factors[60] == pytest.approx(0.55) and factors[110] == pytest.approx(0.1)
+    assert AdamW(warmup_steps=10).factor(10**6, -1) == 1.0
+    with pytest.raises(ValueError, match="give a number of steps"):
+        settings.factor(50, -1)
