@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from experiments.errors import ConfigurationError
-from framework.build import BuildError, check
+from framework.build import check
+from framework.errors import UserError
 from framework.plugins import PluginError, modalities, nearest
 
 COMMANDS = {
@@ -31,7 +32,7 @@ COMMANDS = {
     "modalities": "list the installed kinds of data",
 }
 CONFIGURED = ("train", "sample", "evaluate")
-WRONG_INPUT = (ConfigurationError, PluginError, BuildError)
+WRONG_INPUT = (UserError,)
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import allowed
-from experiments.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from framework.model import Model
@@ -18,20 +17,18 @@ def load_run(settings: dict[str, Any]) -> Model:
     """The model of `run` on the chosen device (`auto`: a GPU if there is one).
 
     Raises:
-        ConfigurationError: there is no model, or it is damaged or names what it may not.
+        ModelFolderError: there is no model, or it is damaged.
+        BuildError: it names what it may not.
     """
     import torch
 
-    from framework.build import MODEL_FOLDER, BuildError
-    from framework.store import ModelFolderError, load
+    from framework.build import MODEL_FOLDER
+    from framework.store import load
 
     device = settings["device"]
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return load(Path(settings["run"]), device, MODEL_FOLDER.plus(*(settings["allow"] or ())))
-    except (ModelFolderError, BuildError) as error:
-        raise ConfigurationError(f"run={settings['run']}: {error}") from error
+    return load(Path(settings["run"]), device, MODEL_FOLDER.plus(*(settings["allow"] or ())))
 
 
 def sampling_choices(settings: dict[str, Any]) -> dict[str, Any]:

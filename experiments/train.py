@@ -21,16 +21,12 @@ CHANGEABLE = ("trainer", "checkpoint", "sampling", "logger")  # what a resumed r
 
 def run(config: DictConfig | dict[str, Any]) -> float:
     """Train as the configuration says; returns the last validation loss."""
-    from framework.training.checkpoints import CheckpointError
-    from framework.training.run import RunExistsError, train
+    from framework.training.run import train
 
     overrides = given_overrides()
     settings = resumed(config, overrides) if config.get("resume") else plain(config)
     show_config(settings)
-    try:
-        loss = train(settings, allowed(settings), overrides)
-    except (RunExistsError, CheckpointError) as error:
-        raise ConfigurationError(str(error)) from error
+    loss = train(settings, allowed(settings), overrides)
     print(f"model: {settings['run']}/model   metrics: {settings['run']}/metrics.csv", flush=True)
     return loss
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
+from framework.errors import UserError
 from framework.plugins import PluginError, modalities, nearest
 
 TARGET = "_target_"
@@ -36,7 +37,7 @@ DEEPEST = 50
 Config = Any  # dict[str, Config] | list[Config] | str | int | float | bool | None
 
 
-class BuildError(ValueError):
+class BuildError(UserError):
     """A configuration cannot be built; the message holds every problem with its path, one a line."""
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from framework.errors import UserError
 from framework.ledger import Ledger
 from framework.parametrizations import Parametrization
 from framework.schedules import Schedule, angle
@@ -103,7 +104,7 @@ class NetworkDenoiser:
     if there is one, with the number of samples that it evaluated.
 
     Raises:
-        ValueError: the network predicts noise on a schedule that ends without any data (alpha = 0), where the clean
+        UserError: the network predicts noise on a schedule that ends without any data (alpha = 0), where the clean
         mean
             cannot be recovered from it.
     """
@@ -140,14 +141,14 @@ def check_terminal(schedule: Schedule, parametrization: Parametrization) -> None
     """Refuse a target that cannot recover the data from pure noise.
 
     Raises:
-        ValueError: alpha(1) = 0 and the parametrisation's determinant is zero there (epsilon, score).
+        UserError: alpha(1) = 0 and the parametrisation's determinant is zero there (epsilon, score).
     """
     end = torch.ones((), dtype=torch.float64)
     if not schedule.zero_terminal_snr:
         return
     if bool(parametrization.determinant(schedule.alpha(end), schedule.sigma(end)) == 0):
         name, path = type(parametrization).__name__, type(schedule).__name__
-        raise ValueError(
+        raise UserError(
             f"{name} prediction does not say what the data is at t = 1 of the {path} schedule, where alpha = 0; "
             "choose V, Flow, Data or Karras, or a schedule that keeps some signal (LinearVP)"
         )

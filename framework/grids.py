@@ -23,6 +23,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from framework.errors import UserError
 from framework.schedules import Schedule
 
 
@@ -36,16 +37,16 @@ def check_times(times: Tensor) -> Tensor:
     """The times themselves, as float64 (n + 1,), if a sampler can walk them.
 
     Raises:
-        ValueError: there are fewer than two, they leave [0, 1], or they do not decrease strictly.
+        UserError: there are fewer than two, they leave [0, 1], or they do not decrease strictly.
     """
     times = torch.as_tensor(times, dtype=torch.float64)
     if times.ndim != 1 or len(times) < 2:
-        raise ValueError(f"a grid needs at least two times in one row, got shape {tuple(times.shape)}")
+        raise UserError(f"a grid needs at least two times in one row, got shape {tuple(times.shape)}")
     if not bool(torch.isfinite(times).all()) or float(times.max()) > 1 or float(times.min()) < 0:
-        raise ValueError("a grid's times must lie in [0, 1]")
+        raise UserError("a grid's times must lie in [0, 1]")
     if not bool((times.diff() < 0).all()):
         where = int((times.diff() >= 0).nonzero()[0])
-        raise ValueError(
+        raise UserError(
             f"a grid's times must decrease strictly: time {where} is {float(times[where])!r} and the next is "
             f"{float(times[where + 1])!r}"
         )
@@ -56,10 +57,10 @@ def _fractions(steps: int) -> Tensor:
     """1, 1 - 1/n, ..., 0 as float64 (n + 1,).
 
     Raises:
-        ValueError: steps < 1.
+        UserError: steps < 1.
     """
     if steps < 1:
-        raise ValueError(f"a sampler needs at least one step, got steps={steps}")
+        raise UserError(f"a sampler needs at least one step, got steps={steps}")
     return torch.arange(steps, -1, -1, dtype=torch.float64) / steps
 
 
@@ -73,14 +74,14 @@ def _range(schedule: Schedule, sigma_min: float, sigma_max: float) -> tuple[floa
     """log(sigma / alpha) at both ends, where the noisy end is no noisier than the schedule can be.
 
     Raises:
-        ValueError: the ends are not 0 < sigma_min < sigma_max, or the schedule ends below sigma_min.
+        UserError: the ends are not 0 < sigma_min < sigma_max, or the schedule ends below sigma_min.
     """
     if not 0 < sigma_min < sigma_max:
-        raise ValueError(f"a grid needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
+        raise UserError(f"a grid needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
     most = -0.5 * float(schedule.log_snr(torch.ones((), dtype=torch.float64)))
     high = min(math.log(sigma_max), most)
     if high <= math.log(sigma_min):
-        raise ValueError(f"the schedule's noise-to-signal ratio never exceeds sigma_min={sigma_min}")
+        raise UserError(f"the schedule's noise-to-signal ratio never exceeds sigma_min={sigma_min}")
     return math.log(sigma_min), high
 
 
@@ -137,7 +138,7 @@ def _of_table(integers: Tensor, timesteps: int) -> Tensor:
 
 def _check_table(steps: int, timesteps: int) -> None:
     if not 1 <= steps <= timesteps:
-        raise ValueError(f"a table of {timesteps} times has no grid of {steps} steps; choose 1 to {timesteps}")
+        raise UserError(f"a table of {timesteps} times has no grid of {steps} steps; choose 1 to {timesteps}")
 
 
 @dataclass(frozen=True)
@@ -172,5 +173,5 @@ class Explicit:
 
     def __call__(self, schedule: Schedule, steps: int) -> Tensor:
         if steps != len(self.times) - 1:
-            raise ValueError(f"{len(self.times)} times make {len(self.times) - 1} steps, not {steps}")
+            raise UserError(f"{len(self.times)} times make {len(self.times) - 1} steps, not {steps}")
         return check_times(torch.as_tensor(list(self.times), dtype=torch.float64))

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
+from framework.errors import UserError
 from framework.metrics.measurement import Measurement
 from framework.spaces import Space
 from framework.state import Condition, State, select
@@ -64,7 +65,7 @@ class Modality(ABC):
         """The condition that B prompts ask for.
 
         Raises:
-            ValueError: a prompt has no meaning here; the message names the nearest that has.
+            PromptError: a prompt has no meaning here; the message names the nearest that has.
         """
 
     @abstractmethod
@@ -107,9 +108,9 @@ def drop(condition: Condition, null: Condition, keep: Tensor) -> Condition:
 
 
 def check_version(modality: Modality) -> None:
-    """Raise ValueError when a modality was written for another version of the contract."""
+    """Raise UserError when a modality was written for another version of the contract."""
     if modality.api_version != API_VERSION:
-        raise ValueError(
+        raise UserError(
             f"modality {modality.name!r} speaks version {modality.api_version} of the plugin contract and this is "
             f"version {API_VERSION}; install a release of it that matches"
         )

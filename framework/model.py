@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from framework.denoiser import Angle, Denoiser, NetworkDenoiser, NoiseLevel, Rescheduled
+from framework.errors import UserError
 from framework.grids import Grid, UniformTime
 from framework.guidance.classifier_free import Guidance
 from framework.ledger import Ledger
@@ -130,12 +131,12 @@ class Model:
             progress: called with the number of samples finished after each batch.
 
         Raises:
-            ValueError: n < 1, or a prompt that the modality cannot read.
+            UserError: n < 1, or a prompt that the modality cannot read.
         """
         given = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
         count = len(given) if n is None else n
         if count < 1 or not given:
-            raise ValueError(f"sampling needs at least one sample, got n={count} and {len(given)} prompts")
+            raise UserError(f"sampling needs at least one sample, got n={count} and {len(given)} prompts")
         prompts = [given[i % len(given)] for i in range(count)]
         ledger = Ledger()
         how = SamplingDefaults(

@@ -21,12 +21,14 @@ from difflib import SequenceMatcher
 from importlib import metadata
 from pathlib import Path
 
+from framework.errors import UserError
+
 DISTRIBUTION = "diffract"
 MODALITIES = "diffract.modalities"
 CONFIGS = "diffract.configs"
 
 
-class PluginError(RuntimeError):
+class PluginError(UserError):
     """A plugin is unknown, ambiguous or broken; the message names it, its distribution and what to do."""
 
 

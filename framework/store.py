@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from framework.build import MODEL_FOLDER, Allow, build
+from framework.errors import UserError
 from framework.files import TEMPORARY, sha256, sync_folder
 from framework.model import Model, SamplingDefaults
 
@@ -35,7 +36,7 @@ PREVIOUS = "model.previous"
 MODEL_KEYS = ("modality", "backbone", "schedule", "parametrization", "noise_level", "defaults")
 
 
-class ModelFolderError(ValueError):
+class ModelFolderError(UserError):
     """A model folder is missing, incomplete, damaged or of another version."""
 
 

@@ -17,12 +17,13 @@ import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from framework.errors import UserError
 from framework.files import remove_leftovers, sha256, write_atomically, write_text
 
 SUFFIX = ".ckpt"
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError):
     """There is no checkpoint to go on from, or the weights must not be saved."""
 
 

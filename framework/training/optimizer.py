@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from framework.errors import UserError
+
 
 @dataclass(frozen=True)
 class AdamW:
@@ -45,13 +47,13 @@ class AdamW:
         """The learning rate at `step` of `total` as a fraction of the peak; total -1 is a run without a last step.
 
         Raises:
-            ValueError: the learning rate should fall, but there is no last step to fall to.
+            UserError: the learning rate should fall, but there is no last step to fall to.
         """
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
         if total < 0:
             if self.final != 1.0:
-                raise ValueError(
+                raise UserError(
                     f"optimizer.final={self.final} lets the learning rate fall until trainer.max_steps, which is "
                     f"{total}: give a number of steps, or final=1.0 for a constant rate"
                 )

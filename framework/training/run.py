@@ -27,6 +27,7 @@ import torch
 import yaml
 
 from framework.build import Allow, build, check, find
+from framework.errors import UserError
 from framework.files import write_text
 from framework.store import build_model, save
 from framework.training.checkpoints import Checkpoints, DurableCheckpointIO, latest
@@ -48,7 +49,7 @@ EXPECTED_WARNINGS = (
 )
 
 
-class RunExistsError(ValueError):
+class RunExistsError(UserError):
     """A new run was asked for in the folder of another."""
 
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from framework.errors import DataError
 
-class DataError(ValueError):
-    """The data cannot be used as they are; the message says which, why, and what would be right."""
+__all__ = ["BadItem", "DataError", "check_share", "write_skipped"]
 
 
 @dataclass(frozen=True)

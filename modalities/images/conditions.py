@@ -21,6 +21,7 @@ from jaxtyping import Bool
 from tensordict import TensorDict
 from torch import Tensor
 
+from framework.errors import DataError, PromptError
 from modalities.images.text import Tokenizer
 
 
@@ -50,7 +51,7 @@ class TextCondition:
     def parse(self, prompts: Sequence[str | int]) -> TensorDict:
         for prompt in prompts:
             if not isinstance(prompt, str):
-                raise ValueError(f"prompt {prompt!r} is not a text; this model is conditioned on captions in words")
+                raise PromptError(f"prompt {prompt!r} is not a text; this model is conditioned on captions in words")
         return self._condition([str(prompt) for prompt in prompts])
 
     def null(self, condition: TensorDict) -> TensorDict:
@@ -78,7 +79,7 @@ class ClassCondition:
         """Raises ValueError for a label outside [-1, num_classes)."""
         label = torch.as_tensor(batch["label"], dtype=torch.int64)
         if wrong := label[(label < -1) | (label >= self.num_classes)].unique().tolist():
-            raise ValueError(f"labels {wrong} in the data, but the classes are 0 to {self.num_classes - 1} (-1: none)")
+            raise DataError(f"labels {wrong} in the data, but the classes are 0 to {self.num_classes - 1} (-1: none)")
         return self._condition(torch.where(label < 0, self.num_classes, label))
 
     def parse(self, prompts: Sequence[str | int]) -> TensorDict:
@@ -106,10 +107,10 @@ class ClassCondition:
                 nearest = get_close_matches(prompt.lower(), lowered, n=1, cutoff=0.0)
                 known = ", ".join(self.names[:20]) + (", ..." if self.num_classes > 20 else "")
                 hint = f"did you mean {self.names[lowered[nearest[0]]]!r}? " if nearest else ""
-                raise ValueError(f"unknown class {prompt!r}; {hint}The classes are: {known}")
+                raise PromptError(f"unknown class {prompt!r}; {hint}The classes are: {known}")
         index = int(prompt)
         if not 0 <= index < self.num_classes:
-            raise ValueError(f"class {index} does not exist; the classes are 0 to {self.num_classes - 1}")
+            raise PromptError(f"class {index} does not exist; the classes are 0 to {self.num_classes - 1}")
         return index
 
 
@@ -122,7 +123,9 @@ class Unconditional:
     def parse(self, prompts: Sequence[str | int]) -> TensorDict:
         """Only the empty prompt has a meaning: it asks for one image."""
         if unheard := [prompt for prompt in prompts if prompt != ""]:
-            raise ValueError(f"this model is unconditional and cannot follow the prompt {unheard[0]!r}; leave it empty")
+            raise PromptError(
+                f"this model is unconditional and cannot follow the prompt {unheard[0]!r}; leave it empty"
+            )
         return TensorDict({}, batch_size=[len(prompts)])
 
     def null(self, condition: TensorDict) -> TensorDict:

@@ -15,6 +15,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from framework.errors import DataError
 from framework.metrics.measurement import Measurement
 from framework.modality import Modality
 from framework.spaces import Euclidean
@@ -155,7 +156,7 @@ class Images(Modality):
         condition = modality["condition"]
         if "names" in condition and condition["names"] is None:
             if not data.class_names:
-                raise ValueError("the data has no classes to be conditioned on; choose modality/condition text or none")
+                raise DataError("the data has no classes to be conditioned on; choose modality/condition text or none")
             condition["names"] = list(data.class_names)
         if "names" in condition and "num_classes" in backbone and backbone["num_classes"] is None:
             backbone["num_classes"] = len(condition["names"])
