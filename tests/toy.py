@@ -92,8 +92,16 @@ class PointSet(torch.utils.data.Dataset[dict[str, Tensor]]):
 
 
 class PointData(L.LightningDataModule):
-    def __init__(self, size: int = 96, poison: Sequence[int] = (), batch_size: int = 8, num_workers: int = 0) -> None:
+    def __init__(
+        self,
+        size: int = 96,
+        poison: Sequence[int] = (),
+        batch_size: int = 8,
+        num_workers: int = 0,
+        validation_size: int = 16,
+    ) -> None:
         super().__init__()
+        self.validation = PointSet(validation_size)
         self.items, self.batch_size, self.num_workers = PointSet(size, poison), batch_size, num_workers
 
     def train_dataloader(self) -> ResumableLoader:
@@ -102,7 +110,7 @@ class PointData(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> ResumableLoader:
-        return ResumableLoader(PointSet(16), batch_size=8, seed=0, shuffle=False)
+        return ResumableLoader(self.validation, batch_size=8, seed=0, shuffle=False)
 
     def prompts(self, n: int, seed: int) -> list[int]:
         return [i % 2 for i in range(n)]

@@ -53,7 +53,11 @@ class StreamBatches(Sampler[list[int]]):
 
 
 class ShardedBatches(Sampler[list[int]]):
-    """Every item once, in order, batch k to process k mod R: for validation."""
+    """Every item once, in order, for validation: each process takes its part of each global batch.
+
+    All processes have the same number of batches, none of them empty, or they would wait for each other for ever: where
+    fewer items than processes are left, some of them take the last item again.
+    """
 
     def __init__(self, size: int, batch_size: int) -> None:
         self.size, self.batch_size = size, batch_size
@@ -64,8 +68,10 @@ class ShardedBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         rank, world = process_rank()
-        for first in range(rank * self.batch_size, self.size, world * self.batch_size):
-            yield list(range(first, min(first + self.batch_size, self.size)))
+        for first in range(0, self.size, self.batch_size * world):
+            together = np.arange(first, min(first + self.batch_size * world, self.size))
+            mine = np.array_split(together, world)[rank].tolist()
+            yield mine or [int(together[-1])]
 
 
 class ResumableLoader(DataLoader):  # type: ignore[type-arg]

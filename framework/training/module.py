@@ -118,11 +118,22 @@ class DiffusionTraining(L.LightningModule):
         terms = self.objective(
             self.denoiser(averaged=True), x_0, condition, key, uniforms=(level.double() + 0.5) / QUANTILES
         )
-        self.log("val/loss", terms.loss.mean(), batch_size=rows, sync_dist=True, prog_bar=True)
-        for q in range(min(QUANTILES, rows)):
-            chosen = terms.error[level.to(terms.error.device) == q]
-            name = f"val/error_at_quantile/{(q + 0.5) / QUANTILES:.3f}"
-            self.log(name, chosen.mean(), batch_size=len(chosen), sync_dist=True)
+        # Sums and counts a level, the loss last: added up over batches and processes, they are exact means in the end.
+        one_hot = torch.nn.functional.one_hot(level, QUANTILES).to(terms.error)
+        self._validation[0, :QUANTILES] += (one_hot * terms.error[:, None]).sum(0)
+        self._validation[1, :QUANTILES] += one_hot.sum(0)
+        self._validation[:, QUANTILES] += torch.stack([terms.loss.sum(), terms.loss.new_tensor(rows)])
+
+    def on_validation_epoch_start(self) -> None:
+        self._validation = torch.zeros(2, QUANTILES + 1, device=self.device)
+
+    def on_validation_epoch_end(self) -> None:
+        total = self.trainer.strategy.reduce(self._validation, reduce_op="sum")
+        assert isinstance(total, Tensor)
+        for q, (summed, count) in enumerate(total.T.tolist()):
+            name = "val/loss" if q == QUANTILES else f"val/error_at_quantile/{(q + 0.5) / QUANTILES:.3f}"
+            if count > 0:
+                self.log(name, summed / count, prog_bar=q == QUANTILES)
 
     def configure_gradient_clipping(
         self,

@@ -68,11 +68,15 @@ def test_compiled_training_is_the_same_training(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_share_one_run(tmp_path: Path) -> None:
-    """DDP on the CPU: each process takes its part of a batch of twice the size, and the run is one folder."""
+    """DDP on the CPU: each process takes its part of a batch of twice the size, and the run is one folder.
+
+    The 17th item of validation is alone in its batch: processes with fewer items must not leave the others waiting.
+    """
     program = (
         "from pathlib import Path; from framework.build import USER_CONFIG; from framework.training.run import train; "
         "from tests.toy import point_config; import sys; "
-        "train(point_config(Path(sys.argv[1]), trainer__devices=2, trainer__strategy='ddp'), USER_CONFIG.plus('tests'))"
+        "train(point_config(Path(sys.argv[1]), trainer__devices=2, trainer__strategy='ddp', data__validation_size=17), "
+        "USER_CONFIG.plus('tests'))"
     )
     script = tmp_path / "run.py"
     script.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\nif __name__ == '__main__':\n    {program}\n")
@@ -98,6 +102,19 @@ def test_the_order_of_data_covers_every_item_once_an_epoch() -> None:
     late.start = 3
     assert next(iter(late)) == seen[12:16]
     assert [index for batch in ShardedBatches(10, 4) for index in batch] == list(range(10))
+
+
+@pytest.mark.parametrize("size", [1, 5, 11, 12, 13])
+def test_processes_validate_every_item_in_equally_many_batches(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from framework.training import loader
+
+    parts = []
+    for rank in range(3):
+        monkeypatch.setattr(loader, "process_rank", lambda rank=rank: (rank, 3))
+        batches = loader.ShardedBatches(size, 2)
+        parts.append(list(batches))
+        assert len(parts[-1]) == len(batches) and all(0 < len(batch) <= 2 for batch in parts[-1])
+    assert {index for part in parts for batch in part for index in batch} == set(range(size))
 
 
 def test_processes_share_each_global_batch(monkeypatch: pytest.MonkeyPatch) -> None:
