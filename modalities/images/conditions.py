@@ -5,9 +5,8 @@
     ClassCondition  label (B,) int64 in [0, num_classes]        label = num_classes
     Unconditional   none                                        itself
 
-The null condition says nothing. Training replaces a share of the conditions by it (`drop`), so that one
-network learns the conditional and the unconditional distribution: Ho & Salimans, "Classifier-Free Diffusion
-Guidance", arXiv 2207.12598.
+The null condition says nothing. Training replaces a share of the conditions by it, so that one network learns the
+conditional and the unconditional distribution: Ho & Salimans, "Classifier-Free Diffusion Guidance", arXiv 2207.12598.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from difflib import get_close_matches
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -130,14 +128,3 @@ class Unconditional:
 
     def null(self, condition: TensorDict) -> TensorDict:
         return condition
-
-
-def drop(condition: TensorDict, null: TensorDict, keep: Bool[Tensor, " b"]) -> TensorDict:
-    """The condition of each sample where `keep` (B,) is true, the null condition elsewhere."""
-
-    def select(value: Tensor, null_value: Tensor) -> Tensor:
-        return torch.where(keep.reshape(-1, *[1] * (value.ndim - 1)), value, null_value)
-
-    dropped = condition.apply(select, null)
-    assert dropped is not None  # apply returns None only when it is told to drop empty results
-    return dropped

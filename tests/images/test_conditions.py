@@ -6,7 +6,8 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from modalities.images.conditions import ClassCondition, ImageCondition, TextCondition, Unconditional, drop
+from framework.modality import drop
+from modalities.images.conditions import ClassCondition, ImageCondition, TextCondition, Unconditional
 from modalities.images.text import TextEncoder, WordTokenizer
 
 BATCH = {
