@@ -139,6 +139,9 @@ def look_through(command: str, config: Any) -> None:
             raise ConfigurationError(f"resume={config.resume}: there is no run in that folder (no config.yaml)")
         return
     absent = missing(config)
+    values = [key for key in absent if "." in key]
+    if values:
+        raise ConfigurationError(f"{', '.join(values)} must be given, as in: {values[0]}=...")
     if absent and command == "train":
         presets = ", ".join(choices("experiment", command)) or "none installed"
         raise ConfigurationError(f"nothing chosen for {', '.join(absent)}; a preset does: experiment=... of {presets}")

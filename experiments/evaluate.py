@@ -34,7 +34,7 @@ def run(config: DictConfig | dict[str, Any]) -> dict[str, Any]:
         samples = model.sample(
             prompts, seed=seed, batch_size=settings["batch_size"], progress=bar, **sampling_choices(settings)
         )
-    metrics = modality.evaluate(samples.samples, prompts, data, seed)
+    metrics = modality.evaluate(samples.samples, prompts, data, seed, settings["options"])
     write_metrics(out / "metrics.json", metrics)
     sheet = modality.render(
         samples.samples[:SHEET], prompts[:SHEET], out / "samples", [{"prompt": str(p)} for p in prompts[:SHEET]]
@@ -52,7 +52,7 @@ def run(config: DictConfig | dict[str, Any]) -> dict[str, Any]:
 
 
 def data_config(settings: dict[str, Any]) -> dict[str, Any]:
-    """The data of the run that trained the model, or what `data` gives in its place.
+    """The data of the run that trained the model, with `data.path` in place of where they lay then.
 
     Raises:
         ConfigurationError: the folder is a model alone, and no data was named.
@@ -65,6 +65,12 @@ def data_config(settings: dict[str, Any]) -> dict[str, Any]:
             "nothing to compare with; evaluate the run's own folder"
         )
     chosen: dict[str, Any] = whole["data"]
+    if settings["data"]["path"] is not None:
+        if "path" not in chosen:
+            raise ConfigurationError(f"{chosen['_target_']} makes its own data and takes no data.path")
+        chosen["path"] = settings["data"]["path"]
+    if "skipped_path" in chosen:
+        chosen["skipped_path"] = None  # the training run has written it
     return chosen
 
 

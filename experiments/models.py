@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import allowed
+from experiments.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from framework.model import Model
@@ -17,6 +18,7 @@ def load_run(settings: dict[str, Any]) -> Model:
     """The model of `run` on the chosen device (`auto`: a GPU if there is one).
 
     Raises:
+        ConfigurationError: the device is not there.
         ModelFolderError: there is no model, or it is damaged.
         BuildError: it names what it may not.
     """
@@ -28,6 +30,8 @@ def load_run(settings: dict[str, Any]) -> Model:
     device = settings["device"]
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif str(device).startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigurationError(f"device={device}: there is no CUDA device here; use device=cpu or device=auto")
     return load(Path(settings["run"]), device, MODEL_FOLDER.plus(*(settings["allow"] or ())))
 
 

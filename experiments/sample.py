@@ -20,7 +20,7 @@ def run(config: DictConfig | dict[str, Any]) -> None:
     settings = plain(config)
     model = load_run(settings)
     prompts = read_prompts(settings)
-    out = Path(settings["out"] or Path(settings["run"]) / "samples" / "sampled")
+    out = Path(settings["out"] or next_folder(Path(settings["run"]) / "samples"))
     trajectory = Trajectory()
     count = settings["n"] * len(prompts)
     if settings["trajectory"] and count > settings["batch_size"]:
@@ -49,6 +49,14 @@ def run(config: DictConfig | dict[str, Any]) -> None:
         f"wrote {len(files)} files to {out}; look at {files[-1]}",
         flush=True,
     )
+
+
+def next_folder(parent: Path) -> Path:
+    """The first of parent/0001, parent/0002, ... that is not there yet, so that no call mixes with an earlier one."""
+    number = 1
+    while (parent / f"{number:04d}").exists():
+        number += 1
+    return parent / f"{number:04d}"
 
 
 def read_prompts(settings: dict[str, Any]) -> list[Any]:

@@ -17,6 +17,7 @@ from experiments.errors import ConfigurationError
 from experiments.show import show_config
 
 CHANGEABLE = ("trainer", "checkpoint", "sampling", "logger")  # what a resumed run may be given anew
+MOVABLE = ("data.path", "data.num_workers")  # where its data lie and who reads them
 
 
 def run(config: DictConfig | dict[str, Any]) -> float:
@@ -25,6 +26,8 @@ def run(config: DictConfig | dict[str, Any]) -> float:
 
     overrides = given_overrides()
     settings = resumed(config, overrides) if config.get("resume") else plain(config)
+    if settings["data"].get("path") is not None:  # the run is to be resumed and judged from any folder
+        settings["data"]["path"] = str(Path(settings["data"]["path"]).resolve())
     show_config(settings)
     loss = train(settings, allowed(settings), overrides)
     print(f"model: {settings['run']}/model   metrics: {settings['run']}/metrics.csv", flush=True)
@@ -44,14 +47,28 @@ def resumed(config: DictConfig | dict[str, Any], overrides: list[str]) -> dict[s
         group = key.partition(".")[0]
         if key in ("resume", "run"):
             continue
+        if key in MOVABLE:
+            OmegaConf.update(saved, key, yaml.safe_load(override.partition("=")[2]))
+            continue
         if group not in CHANGEABLE or "." not in key:
             raise ConfigurationError(
                 f"{override}: a resumed run keeps its configuration; only single values of {', '.join(CHANGEABLE)} "
                 f"may be changed (trainer.max_steps=...). Start a new run to change '{key}'"
             )
         OmegaConf.update(saved, key, OmegaConf.select(OmegaConf.create(plain(config)), key))
-    saved["resume"], saved["run"] = str(folder), str(folder)
-    return plain(saved)
+    moved = relocate(plain(saved), str(saved["run"]), str(folder))
+    return {**moved, "resume": str(folder), "run": str(folder)}
+
+
+def relocate(node: Any, old: str, new: str) -> Any:
+    """A configuration in which what lay in the run's old folder lies in the new one."""
+    if isinstance(node, dict):
+        return {key: relocate(value, old, new) for key, value in node.items()}
+    if isinstance(node, list):
+        return [relocate(value, old, new) for value in node]
+    if isinstance(node, str) and (node == old or node.startswith(old.rstrip("/") + "/")):
+        return new + node.removeprefix(old.rstrip("/"))
+    return node
 
 
 if __name__ == "__main__":

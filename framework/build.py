@@ -230,6 +230,8 @@ def _make(node: Config, allow: Allow, path: str) -> Any:
         return functools.partial(target, **made)
     try:
         return target(**made)
+    except (TypeError, ValueError, ImportError) as error:
+        raise BuildError(f"{path or 'the configuration'}: {node[TARGET]} refuses this: {error}") from error
     except Exception as error:
         error.add_note(f"while building {path or 'the configuration'} ({node[TARGET]})")
         raise

@@ -59,8 +59,8 @@ def _fractions(steps: int) -> Tensor:
     Raises:
         UserError: steps < 1.
     """
-    if steps < 1:
-        raise UserError(f"a sampler needs at least one step, got steps={steps}")
+    if not isinstance(steps, int) or steps < 1:
+        raise UserError(f"a sampler needs a whole number of steps, at least one, got steps={steps}")
     return torch.arange(steps, -1, -1, dtype=torch.float64) / steps
 
 
@@ -137,7 +137,7 @@ def _of_table(integers: Tensor, timesteps: int) -> Tensor:
 
 
 def _check_table(steps: int, timesteps: int) -> None:
-    if not 1 <= steps <= timesteps:
+    if not isinstance(steps, int) or not 1 <= steps <= timesteps:
         raise UserError(f"a table of {timesteps} times has no grid of {steps} steps; choose 1 to {timesteps}")
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
+
 
 @dataclass
 class Ledger:
@@ -46,10 +48,17 @@ class Ledger:
         return self.forward / self.samples if self.samples else float("nan")
 
     @contextmanager
-    def timed(self) -> Iterator[None]:
-        """Add the seconds that the block takes."""
+    def timed(self, device: torch.device) -> Iterator[None]:
+        """Add the seconds that the block takes, with all that it has set off on a GPU."""
+        _finish(device)
         start = time.perf_counter()
         try:
             yield
         finally:
+            _finish(device)
             self.seconds += time.perf_counter() - start
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

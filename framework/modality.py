@@ -82,13 +82,22 @@ class Modality(ABC):
     def join(self, parts: Sequence[Any]) -> Any:
         """Decoded samples of several batches as one."""
 
-    def evaluate(self, samples: Any, prompts: Sequence[Any], data: JudgeData, seed: int) -> dict[str, Measurement]:
-        """How good the samples of these prompts are, beside the data's own ceiling; {} where nothing is measured."""
+    def evaluate(
+        self, samples: Any, prompts: Sequence[Any], data: JudgeData, seed: int, options: Mapping[str, Any]
+    ) -> dict[str, Measurement]:
+        """How good the samples of these prompts are, beside the data's own ceiling; {} where nothing is measured.
+
+        `options` are the modality's own, from the command line (`+options.NAME=VALUE`); unknown ones raise UserError.
+        """
         return {}
+
+    def prompts(self, data: JudgeData, n: int, seed: int) -> Sequence[Any]:
+        """`n` prompts for such data that this modality's conditions can read."""
+        return data.prompts(n, seed)
 
     def evaluation_prompts(self, data: JudgeData, n: int, seed: int) -> Sequence[Any]:
         """The prompts whose samples `evaluate` judges."""
-        return data.prompts(n, seed)
+        return self.prompts(data, n, seed)
 
     def render_trajectory(self, states: Sequence[Any], prompts: Sequence[Any], folder: Path) -> list[Path]:
         """Write how samples came out of the noise, given decoded samples at several times; optional."""

@@ -20,6 +20,7 @@ from framework.denoiser import Angle, Denoiser, NetworkDenoiser, NoiseLevel, Res
 from framework.errors import UserError
 from framework.grids import Grid, UniformTime
 from framework.guidance.classifier_free import Guidance
+from framework.guidance.off import Off
 from framework.ledger import Ledger
 from framework.modality import Modality, check_version
 from framework.noise import SampleKey
@@ -137,6 +138,8 @@ class Model:
         count = len(given) if n is None else n
         if count < 1 or not given:
             raise UserError(f"sampling needs at least one sample, got n={count} and {len(given)} prompts")
+        if batch_size < 1:
+            raise UserError(f"samples are drawn batch_size at a time, which must be at least 1, not {batch_size}")
         prompts = [given[i % len(given)] for i in range(count)]
         ledger = Ledger()
         how = SamplingDefaults(
@@ -145,6 +148,8 @@ class Model:
             self.defaults.steps if steps is None else steps,
             guidance or self.defaults.guidance,
         )
+        if negative is not None and (how.guidance is None or isinstance(how.guidance, Off)):
+            raise UserError("a negative prompt has no effect without guidance; add guidance=cfg, or leave it out")
         base: Denoiser = self.denoiser(ledger=ledger)
         if schedule is not None:
             base = Rescheduled(base, schedule)

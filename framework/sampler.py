@@ -24,7 +24,7 @@ from framework.noise import NoiseKey
 from framework.processes.gaussian import Gaussian
 from framework.solvers.plan import Plan, Solver, Stage
 from framework.spaces import Space
-from framework.state import Condition, State, batch_size, combine
+from framework.state import Condition, State, batch_size, combine, device_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def sample(
         raise ValueError(f"the initial state has {batch_size(initial)} rows and the condition {rows}")
     ledger = ledger or Ledger()
     plan = solver.plan(denoiser.schedule, times)
-    with ledger.timed():
+    with ledger.timed(device_of(condition)):
         x = initial
         if x is None:
             x = Gaussian(denoiser.schedule, space).prior(times[0], key, condition)
@@ -111,6 +111,7 @@ def execute(
         if stage.noise != 0:
             terms.append((stage.noise, space.noise(key.at(index + 1), condition)))
         x = space.project(combine(terms), condition)
-        for hook in hooks:
-            hook(Progress(index, len(plan), stage, x, predictions[0]))
+        if predictions:  # a stage that only adds noise at the very start has nothing to show
+            for hook in hooks:
+                hook(Progress(index, len(plan), stage, x, predictions[0]))
     return x

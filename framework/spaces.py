@@ -20,7 +20,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from framework.noise import NoiseKey
-from framework.state import Condition, State
+from framework.state import Condition, State, device_of
 
 
 class Space(Protocol):
@@ -40,8 +40,8 @@ class Space(Protocol):
 
 
 def _reference(condition: Condition) -> Tensor:
-    """A float32 tensor on the condition's device."""
-    return torch.zeros((), device=condition.device)
+    """A float32 tensor on the device where the condition lies (a TensorDict of parts need not say)."""
+    return torch.zeros((), device=device_of(condition))
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Euclidean:
 
     def degrees_of_freedom(self, condition: Condition) -> Tensor:
         dimensions = float(torch.Size(self.shape).numel())
-        return torch.full(condition.batch_size, dimensions, dtype=torch.float64, device=condition.device)
+        return torch.full(condition.batch_size, dimensions, dtype=torch.float64, device=device_of(condition))
 
 
 @dataclass(frozen=True)

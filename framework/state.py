@@ -30,6 +30,8 @@ def batch_size(state: State) -> int:
 def device_of(state: State) -> torch.device:
     """The device on which the state's components lie."""
     while isinstance(state, TensorDict):
+        if state.is_empty():
+            return state.device or torch.device("cpu")
         state = next(iter(state.values()))  # type: ignore[assignment]
     device: torch.device | None = state.device
     assert device is not None
@@ -44,7 +46,7 @@ def map_state(function: Callable[..., Tensor], first: State, *others: State) -> 
         name: map_state(function, first[name], *(other[name] for other in others))  # type: ignore[index]
         for name in first.keys()  # noqa: SIM118  (a TensorDict iterates over its rows)
     }
-    return TensorDict(parts, batch_size=first.batch_size)
+    return TensorDict(parts, batch_size=first.batch_size, device=first.device)
 
 
 def expand(coefficient: Coefficient, like: Tensor) -> Coefficient:

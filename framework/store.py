@@ -75,9 +75,11 @@ def save(model: Model, config: Mapping[str, Any], folder: str | Path, card: str)
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.parent.glob(f"{TEMPORARY}*/"):  # of a process that was killed while it wrote
+        shutil.rmtree(leftover, ignore_errors=True)
     fresh = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder.parent))
     fresh.chmod(0o755)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.network.state_dict().items()}
     save_file(weights, fresh / WEIGHTS)
     kept = {key: config[key] for key in MODEL_KEYS if config.get(key) is not None}
     (fresh / CONFIG).write_text(yaml.safe_dump(kept, sort_keys=False))

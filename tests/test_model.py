@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tensordict import TensorDict
 
 from framework.grids import Karras
 from framework.guidance.classifier_free import ClassifierFree
+from framework.modality import drop
 from framework.model import Trajectory
 from framework.schedules import LinearVP
 from framework.solvers.ddim import DDPM
 from framework.solvers.edm import Heun
+from framework.state import device_of
 from framework.training.ema import EMA
 from tests.toy import PointNet, point_model
 
@@ -54,6 +57,21 @@ def test_trajectories_have_a_frame_a_step() -> None:
     last = model.sample(0, 2, solver=Heun(), steps=6, hooks=[trajectory]).samples
     assert len(trajectory.states) == len(trajectory.cleans) == 6
     assert torch.equal(trajectory.states[-1], last)
+
+
+def test_hooks_wait_for_the_first_prediction() -> None:
+    """Churn adds noise before anything was evaluated; there is nothing to show of that stage."""
+    trajectory = Trajectory()
+    samples = point_model().sample(0, 2, solver=Heun(churn=10.0), grid=Karras(), steps=4, hooks=[trajectory])
+    assert len(trajectory.states) == 4 and bool(torch.isfinite(samples.samples).all())
+
+
+def test_dropped_conditions_stay_where_they_were() -> None:
+    """A TensorDict made of parts says on which device it lies if the one that it came from did."""
+    condition = TensorDict({"label": torch.zeros(2)}, batch_size=[2], device="cpu")
+    dropped = drop(condition, condition.clone(), torch.tensor([True, False]))
+    assert dropped.device == torch.device("cpu")
+    assert device_of(TensorDict({"label": torch.zeros(2, device="meta")}, batch_size=[2])).type == "meta"
 
 
 def test_nothing_to_sample_is_refused() -> None:

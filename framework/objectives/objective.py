@@ -80,8 +80,11 @@ class Objective(nn.Module):
         """Per-sample loss of a batch; `uniforms` float64 (B,) fix the quantiles of time, else the key draws them."""
         schedule = denoiser.schedule
         if uniforms is None:
-            uniforms = key.component("time").uniform((), torch.zeros((), dtype=torch.float64))
-        t = self.time_sampler(uniforms, schedule).clamp(EARLIEST, 1.0)
+            drawn = key.component("time").uniform((), torch.zeros((), dtype=torch.float64))
+            t = self.time_sampler(drawn, schedule)
+        else:
+            t = self.time_sampler.quantile(uniforms, schedule)
+        t = t.clamp(EARLIEST, 1.0)
         x_t, z = Gaussian(schedule, denoiser.space).corrupt(x_0, t, key.component("noise"), condition)
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         own = denoiser.parametrization

@@ -11,8 +11,8 @@ quantiles.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,49 +20,58 @@ from torch import Tensor
 from framework.schedules import Schedule
 
 
-class TimeSampler(Protocol):
-    """The role: float64 uniforms (B,) to float64 times (B,) on a schedule."""
+class TimeSampler(ABC):
+    """A law of times on a schedule, by its quantile function; all float64 (B,)."""
 
-    def __call__(self, uniforms: Tensor, schedule: Schedule) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class Uniform:
-    """All times alike."""
+    @abstractmethod
+    def quantile(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """The times below which a share u of the law lies."""
 
     def __call__(self, uniforms: Tensor, schedule: Schedule) -> Tensor:
-        return uniforms
+        """Times drawn with independent uniforms."""
+        return self.quantile(uniforms, schedule)
 
 
 @dataclass(frozen=True)
-class LogitNormal:
+class Uniform(TimeSampler):
+    """All times alike."""
+
+    def quantile(self, u: Tensor, schedule: Schedule) -> Tensor:
+        return u
+
+
+@dataclass(frozen=True)
+class LogitNormal(TimeSampler):
     """A normal in logit(t): most weight at middle times."""
 
     mean: float = 0.0
     std: float = 1.0
 
-    def __call__(self, uniforms: Tensor, schedule: Schedule) -> Tensor:
-        return torch.sigmoid(self.mean + self.std * torch.special.ndtri(uniforms))
+    def quantile(self, u: Tensor, schedule: Schedule) -> Tensor:
+        return torch.sigmoid(self.mean + self.std * torch.special.ndtri(u))
 
 
 @dataclass(frozen=True)
-class EDMLogNormal:
+class EDMLogNormal(TimeSampler):
     """A normal in log(sigma / alpha), cut off where the schedule ends."""
 
     mean: float = -1.2
     std: float = 1.2
 
-    def __call__(self, uniforms: Tensor, schedule: Schedule) -> Tensor:
-        log_ratio = self.mean + self.std * torch.special.ndtri(uniforms)
+    def quantile(self, u: Tensor, schedule: Schedule) -> Tensor:
+        log_ratio = self.mean + self.std * torch.special.ndtri(u)
         return schedule.time(-2 * log_ratio).clamp(0.0, 1.0)
 
 
 @dataclass(frozen=True)
-class Stratified:
+class Stratified(TimeSampler):
     """Another sampler on evenly spread uniforms: the same law for each row, less variance in the batch's mean."""
 
     of: TimeSampler
 
+    def quantile(self, u: Tensor, schedule: Schedule) -> Tensor:
+        return self.of.quantile(u, schedule)
+
     def __call__(self, uniforms: Tensor, schedule: Schedule) -> Tensor:
         spread = torch.arange(len(uniforms), dtype=uniforms.dtype, device=uniforms.device) / len(uniforms)
-        return self.of((uniforms[0] + spread).frac(), schedule)
+        return self.of.quantile((uniforms[0] + spread).frac(), schedule)

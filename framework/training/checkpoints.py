@@ -44,6 +44,11 @@ def sum_path(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(SUFFIX + ".sha256")
 
 
+def step_of(checkpoint: Path) -> int:
+    """The optimiser step that a checkpoint was saved at."""
+    return int(checkpoint.stem.removeprefix("step-"))
+
+
 def is_intact(checkpoint: Path) -> bool:
     """Whether the file matches its sum; where a kill came between the two writes, whether it can be read at all."""
     beside = sum_path(checkpoint)

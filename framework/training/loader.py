@@ -3,7 +3,7 @@
 A training run reads one endless stream: the permutation of epoch 0, then that of epoch 1, and so on, each a function of
 (seed, epoch) alone. Batch b of a world of R processes is the slice [b B R, (b + 1) B R) of the stream, and process r
 takes its r-th part. Nothing is dropped at an epoch's end, nothing is repeated within one, and to resume is to start at
-batch b: no state but that one number has to be saved.
+an item of the stream: no state but that one number has to be saved.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def process_rank() -> tuple[int, int]:
 
 
 class StreamBatches(Sampler[list[int]]):
-    """Endless batches of indices from batch `start` on; process r of R takes its part of each global batch."""
+    """Endless batches of indices from item `start` of the stream on; process r of R takes its part of each."""
 
     def __init__(self, size: int, batch_size: int, seed: int) -> None:
         if size < 1:
@@ -40,7 +40,7 @@ class StreamBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         rank, world = process_rank()
         epoch, order = -1, np.empty(0, dtype=np.int64)
-        position = (self.start * world + rank) * self.batch_size
+        position = self.start + rank * self.batch_size
         while True:
             batch = []
             for place in range(position, position + self.batch_size):
@@ -78,7 +78,8 @@ class ResumableLoader(DataLoader):  # type: ignore[type-arg]
     """A DataLoader over the endless stream (`shuffle=True`) or once over the set in order (`shuffle=False`).
 
     The trainer counts the batches that it has used with `consume`, since workers and prefetching draw ahead of it;
-    `state_dict` holds that count, and after `load_state_dict` the next iteration begins at that batch.
+    `state_dict` holds the place in the stream, and after `load_state_dict` the next iteration begins there, also with
+    another batch size or number of processes.
     """
 
     def __init__(
@@ -93,25 +94,23 @@ class ResumableLoader(DataLoader):  # type: ignore[type-arg]
     ) -> None:
         size = len(dataset)  # type: ignore[arg-type]
         self.consumed = 0
-        batches: Sampler[list[int]] = (
-            StreamBatches(size, batch_size, seed) if shuffle else ShardedBatches(size, batch_size)
-        )
+        self.batches = StreamBatches(size, batch_size, seed) if shuffle else ShardedBatches(size, batch_size)
         super().__init__(
             dataset,
-            batch_sampler=batches,
+            batch_sampler=self.batches,
             num_workers=num_workers,
             collate_fn=collate_fn,
             persistent_workers=num_workers > 0 and not shuffle,
         )
 
     def consume(self) -> None:
-        """Count one more batch as used."""
-        self.consumed += 1
+        """Count one more batch of each process as used."""
+        self.consumed += self.batches.batch_size * process_rank()[1]
 
     def state_dict(self) -> dict[str, int]:
-        return {"batch": self.consumed}
+        return {"items": self.consumed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.consumed = state["batch"]
-        if isinstance(self.batch_sampler, StreamBatches):
-            self.batch_sampler.start = self.consumed
+        self.consumed = state["items"]
+        if isinstance(self.batches, StreamBatches):
+            self.batches.start = self.consumed

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from framework.denoiser import NetworkDenoiser
+from framework.errors import UserError
 from framework.modality import drop
 from framework.model import Model
 from framework.noise import BatchKey, stable_hash
@@ -90,6 +91,13 @@ class DiffusionTraining(L.LightningModule):
         """The model with the average's weights, which is what is saved and sampled."""
         return replace(self.model, network=self.ema.network)
 
+    def on_fit_start(self) -> None:
+        if self.trainer.precision in ("16-true", "bf16-true"):
+            raise UserError(
+                f"trainer.precision={self.trainer.precision} keeps the average of the weights in half precision, "
+                "where it rounds its small steps away and never moves; use bf16-mixed or 16-mixed"
+            )
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         if isinstance(loader := self.trainer.train_dataloader, ResumableLoader):
             loader.consume()
@@ -144,7 +152,9 @@ class DiffusionTraining(L.LightningModule):
         """Clip, and take the gradients away where they are not finite."""
         if gradient_clip_algorithm == "value":
             norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            torch.nn.utils.clip_grad_value_(
+                self.parameters(), math.inf if gradient_clip_val is None else gradient_clip_val
+            )
         else:
             limit = math.inf if gradient_clip_val is None else gradient_clip_val
             norm = torch.nn.utils.clip_grad_norm_(self.parameters(), limit)

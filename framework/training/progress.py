@@ -47,7 +47,7 @@ class TrainingProgress(L.Callback):
             return
         every = max(trainer.max_steps // LINES, 1) if trainer.max_steps > 0 else 1000
         step = trainer.global_step
-        if step % 5 == 0 or self._loss != self._loss:
+        if step % 5 == 0 or self._loss != self._loss or (self._bar is None and step % every == 0):
             loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
             self._loss = loss if self._loss != self._loss else 0.8 * self._loss + 0.2 * loss
         rate = self._rate(pl_module)

@@ -30,7 +30,7 @@ from framework.build import Allow, build, check, find
 from framework.errors import UserError
 from framework.files import write_text
 from framework.store import build_model, save
-from framework.training.checkpoints import Checkpoints, DurableCheckpointIO, latest
+from framework.training.checkpoints import Checkpoints, DurableCheckpointIO, latest, step_of
 from framework.training.interruption import Interruption
 from framework.training.module import DiffusionTraining
 from framework.training.previews import Previews
@@ -95,12 +95,16 @@ def train(
         compile=config["compile"],
     )
     checkpoint = latest(run) if resuming else None
+    last = config["trainer"].get("max_steps", -1)
+    if checkpoint is not None and 0 < last <= step_of(checkpoint):
+        print(f"{run} is already at step {step_of(checkpoint)} of {last}; raise trainer.max_steps to go on", flush=True)
+        return float("nan")
     trainer = _trainer(config, allow, run, module, data, callbacks)
-    if trainer.is_global_zero and not resuming:
-        _write_record(run, config, overrides)
+    if trainer.is_global_zero:
+        _write_record(run, config, overrides, checkpoint)
     for logger in trainer.loggers:
         if checkpoint is not None and isinstance(logger, RunLogger):
-            logger.resume_at(int(checkpoint.stem.removeprefix("step-")))
+            logger.resume_at(step_of(checkpoint))
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for message in EXPECTED_WARNINGS:
@@ -127,7 +131,7 @@ def _trainer(
     callbacks: list[L.Callback] = [TrainingProgress(), checkpoints, Interruption(checkpoints), *more]
     previews = config["sampling"]
     if previews["every_n_steps"]:
-        prompts = previews["prompts"] or list(data.prompts(previews["n"], seed=0))
+        prompts = previews["prompts"] or list(module.model.modality.prompts(data, previews["n"], seed=0))
         callbacks.insert(1, Previews(run, prompts, previews["n"], previews["every_n_steps"]))
     loggers = [build(logger, allow) for logger in (config["logger"] or {}).values()]
     make = build(config["trainer"], allow)
@@ -143,9 +147,13 @@ def _trainer(
     return trainer
 
 
-def _write_record(run: Path, config: dict[str, Any], overrides: Sequence[str]) -> None:
+def _write_record(run: Path, config: dict[str, Any], overrides: Sequence[str], checkpoint: Path | None) -> None:
     write_text(run / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-    write_text(run / "overrides.txt", "".join(f"{override}\n" for override in overrides))
+    words = "".join(f"{override}\n" for override in overrides)
+    if checkpoint is not None:  # a resumed run adds to what is there
+        record = run / "overrides.txt"
+        words = (record.read_text() if record.exists() else "") + f"# resumed from {checkpoint.name}\n" + words
+    write_text(run / "overrides.txt", words)
     write_text(run / "environment.json", json.dumps(environment(config["seed"]), indent=2) + "\n")
 
 

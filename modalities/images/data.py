@@ -100,6 +100,10 @@ class ImageData(L.LightningDataModule):
         """`n` prompts to judge on, chosen by the seed: classes in equal numbers, else held-out captions."""
         if self.class_names:
             return [int(label) for label in _turns(len(self.class_names), n, seed, "prompts")]
+        return self.captions(n, seed)
+
+    def captions(self, n: int, seed: int) -> list[str]:
+        """`n` captions of images that were not trained on, chosen by the seed."""
         items = self.reference_set()
         return [items[int(i)]["caption"] for i in _turns(_length(items), n, seed, "prompts")]
 
@@ -176,7 +180,7 @@ class ShapesData(ImageData):
         )
         self.preset = preset
 
-    def prompts(self, n: int, seed: int) -> list[str] | list[int]:
+    def captions(self, n: int, seed: int) -> list[str]:
         """`n` captions of held-out combinations."""
         return heldout_prompts(self.preset, n, seed)
 

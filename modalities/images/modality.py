@@ -6,6 +6,7 @@ Nothing here is known to the framework: it is declared by an entry point and use
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,11 +16,11 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from framework.errors import DataError
+from framework.errors import DataError, UserError
 from framework.metrics.measurement import Measurement
 from framework.modality import Modality
 from framework.spaces import Euclidean
-from modalities.images.conditions import ImageCondition
+from modalities.images.conditions import ClassCondition, ImageCondition, Unconditional
 from modalities.images.data import ImageData, gather
 from modalities.images.features import FeatureExtractor, FeatureNet, load_or_train
 from modalities.images.inception import InceptionFeatures
@@ -46,12 +47,10 @@ class Images(Modality):
         condition: ImageCondition,
         size: int | None = None,
         channels: int | None = None,
-        inception_weights: str | None = None,
     ) -> None:
         if size is None or channels is None:
             raise ValueError("images need a size and channels; a training run takes them from its data")
         self.size, self.channels, self.conditions = size, channels, condition
-        self.inception_weights = inception_weights
 
     @property
     def space(self) -> Euclidean:
@@ -93,34 +92,49 @@ class Images(Modality):
         strip = save_png(trajectory_strip(frames[torch.from_numpy(shown)], labels), folder / "trajectory.png", {})
         return [strip, save_gif(frames, folder / "trajectory.gif")]
 
+    def prompts(self, data: ImageData, n: int, seed: int) -> Sequence[Any]:  # type: ignore[override]
+        """Classes in equal numbers, held-out captions, or nothing to say, as the condition has it."""
+        if isinstance(self.conditions, Unconditional):
+            return [None] * n
+        return data.prompts(n, seed) if isinstance(self.conditions, ClassCondition) else data.captions(n, seed)
+
     def evaluation_prompts(self, data: ImageData, n: int, seed: int) -> Sequence[Any]:  # type: ignore[override]
-        """The data's prompts, and behind them a quarter as many that lie outside of it (`probes`), if it has any."""
-        return [*data.prompts(n, seed), *data.probes(max(n // 4, 1), seed)]
+        """The prompts, and behind captions a quarter as many that lie outside of the data (`probes`), if it has any."""
+        prompts = list(self.prompts(data, n, seed))
+        return [*prompts, *data.probes(max(n // 4, 1), seed)] if isinstance(prompts[0], str) else prompts
 
     def evaluate(  # type: ignore[override]
-        self, samples: Tensor, prompts: Sequence[Any], data: ImageData, seed: int
+        self, samples: Tensor, prompts: Sequence[Any], data: ImageData, seed: int, options: Mapping[str, Any]
     ) -> dict[str, Measurement]:
         """The metrics of `metrics`, as far as the data goes: classes for features, exact rules for captions.
 
-        Probes are judged by their captions alone: they are no part of the distribution that is compared.
+        Probes are judged by their captions alone: they are no part of the distribution that is compared. The option
+        `inception_weights` names the file with the FID Inception network, to take distances in its features.
         """
+        if unknown := set(options) - {"inception_weights"}:
+            raise UserError(f"images know no option {', '.join(sorted(unknown))}; they know inception_weights")
         probes = set(data.probes(len(prompts), seed))
         own = torch.tensor([prompt not in probes for prompt in prompts])
         asked = [prompt for prompt in prompts if prompt not in probes]
-        labels = None if isinstance(asked[0], str) else np.asarray(asked)
-        verdicts = data.judge(samples, prompts)
+        labels = np.asarray(asked) if isinstance(self.conditions, ClassCondition) else None
+        verdicts = data.judge(samples, prompts) if isinstance(prompts[0], str) else {}
         classifier = self._classifier(data)
         features: FeatureExtractor | None = classifier
-        if self.inception_weights is not None:
-            features = InceptionFeatures(self.inception_weights)
+        if options.get("inception_weights") is not None:
+            features = InceptionFeatures(options["inception_weights"], "cuda" if torch.cuda.is_available() else "cpu")
         if features is None:
+            warnings.warn(
+                "these data have no labels to train a feature network on, so distances are not measured; give "
+                "+options.inception_weights=FILE to measure them in Inception's features",
+                stacklevel=2,
+            )
             return verdict_metrics(verdicts, seed=seed)
         real = data.reference(2 * len(asked), seed)
         half = len(real.images) // 2
         held_out = Pictures(
             real.images[half:],
             None if labels is None else real.labels[half:],
-            data.judge(real.images[half:], real.captions[half:]),
+            data.judge(real.images[half:], real.captions[half:]) if verdicts else {},
         )
         shown = Pictures(samples[own], labels, verdicts)
         return evaluate_images(shown, real.images[:half], features, seed=seed, classifier=classifier, held_out=held_out)
@@ -156,7 +170,9 @@ class Images(Modality):
         condition = modality["condition"]
         if "names" in condition and condition["names"] is None:
             if not data.class_names:
-                raise DataError("the data has no classes to be conditioned on; choose modality/condition text or none")
+                raise DataError(
+                    "the data has no classes to be conditioned on; choose modality=images/text or images/unconditional"
+                )
             condition["names"] = list(data.class_names)
         if "names" in condition and "num_classes" in backbone and backbone["num_classes"] is None:
             backbone["num_classes"] = len(condition["names"])

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from experiments import cli, configuration
 from experiments.configuration import complete, compose, missing, plain
 from experiments.errors import ConfigurationError
-from framework.build import USER_CONFIG, check
+from framework.build import USER_CONFIG, build, check
 from framework.plugins import Plugin, PluginError
 
 ROOT = Path(__file__).parents[2]
@@ -304,6 +304,8 @@ def test_every_option_of_training_composes_and_names_what_exists(row):
     config = compose("train", [*row, *CHOSEN])
     assert missing(config) == []
     assert check(plain(config), USER_CONFIG) == []
+    for group in ("schedule", "parametrization", "objective"):
+        build(plain(config)[group], USER_CONFIG)
 
 
 @pytest.mark.parametrize("row", table_of_choices(*SAMPLING), ids=" ".join)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from experiments import evaluate, sample, train
@@ -17,6 +19,7 @@ from experiments.errors import ConfigurationError
 from experiments.explain import choices
 from framework import load
 from framework.build import check
+from framework.guidance.off import Off
 from framework.metrics.measurement import read_metrics
 from framework.modality import drop
 from framework.plugins import load_modality
@@ -184,3 +187,50 @@ def test_broken_images_are_skipped_and_named(tmp_path: Path) -> None:
     skipped = (run / "skipped.csv").read_text()
     assert "cats/3.jpg" in skipped and len(skipped.splitlines()) == 2
     assert load(run).sample("dogs", 1, steps=2).samples.shape == (1, 3, 16, 16)
+
+
+def test_a_pretrained_encoder_takes_the_place_of_ours(clip_folder: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ["data=images/shapes", "modality=images/pretrained", "backbone=images/unet_pretrained", "schedule=flow"]
+    path = [f"modality.condition.tokenizer.path={clip_folder}", "modality.condition.tokenizer.length=12"]
+    go(train, "train", *words, *path, f"run={run}", "debug=fast", "data.batch_size=8", "sampling.every_n_steps=0")
+    model = load(run)
+    assert model.sample("a red circle", 2, steps=2).samples.shape == (2, 3, 16, 16)
+    assert not [name for name in model.network.state_dict() if name.startswith("text.")]
+
+
+def test_prompts_are_what_the_condition_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Digits have classes; without a condition, or with captions, they are sampled and judged all the same."""
+    monkeypatch.setenv("DIFFRACT_CACHE", str(tmp_path / "cache"))
+    for choice in (["modality=images/unconditional"], ["modality=images/text", "backbone=images/unet_text"]):
+        run = tmp_path / choice[0].rpartition("/")[2]
+        go(train, "train", "experiment=images/digits", *choice, f"run={run}", "debug=fast")
+        go(evaluate, "evaluate", f"run={run}", "n=16", "steps=2")
+        metrics = read_metrics(run / "evaluation" / "metrics.json")
+        assert metrics["frechet"].n == 16 and "class_accuracy" not in metrics
+
+
+def test_a_negative_prompt_needs_guidance(digits: Path) -> None:
+    model = load(digits)
+    model.sample("seven", 1, steps=2, negative="one")
+    with pytest.raises(ValueError, match="no effect without guidance"):
+        model.sample("seven", 1, steps=2, negative="one", guidance=Off())
+
+
+def test_unknown_options_of_evaluation_are_named(digits: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="images know no option inceptoin"):
+        go(evaluate, "evaluate", f"run={digits}", "n=2", "steps=1", "+options.inceptoin=x", f"out={tmp_path}")
+
+
+def test_a_moved_run_is_resumed_where_it_lies(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(digits, moved)
+    before = (digits / "metrics.csv").read_text()
+    words = [f"resume={moved}", "trainer.max_steps=6"]
+    monkeypatch.setattr(train, "given_overrides", lambda: words)  # as a job that Hydra runs has them
+    go(train, "train", *words)
+    assert (digits / "metrics.csv").read_text() == before
+    assert (moved / "metrics.csv").read_text() != before
+    config = yaml.safe_load((moved / "config.yaml").read_text())
+    assert config["run"] == str(moved) and config["trainer"]["max_steps"] == 6
+    assert "# resumed from step-00000004.ckpt" in (moved / "overrides.txt").read_text()

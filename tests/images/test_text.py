@@ -114,25 +114,6 @@ def test_too_many_tokens_are_refused() -> None:
         )
 
 
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A CLIP text model of two layers with random weights and a tokenizer of single letters."""
-    transformers = pytest.importorskip("transformers")
-    folder = tmp_path_factory.mktemp("clip")
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    vocabulary = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    transformers.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt")).save_pretrained(folder)
-    config = transformers.CLIPTextConfig(
-        vocab_size=len(vocabulary), hidden_size=16, intermediate_size=32,
-        num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=20,
-        bos_token_id=52, eos_token_id=53, pad_token_id=53, attention_dropout=0.5,
-    )  # fmt: skip
-    transformers.CLIPTextModel(config).save_pretrained(folder)
-    return str(folder)
-
-
 def test_pretrained_clip_takes_the_place_of_the_encoder(clip_folder: str) -> None:
     text = PretrainedText(clip_folder, kind="clip", length=12)
     tokens, mask = text.tokenize(["", "red", "a red circle and much more"])

@@ -74,8 +74,10 @@ def test_times_that_cannot_be_walked_are_refused(times: list[float]) -> None:
 
 
 def test_bad_arguments_are_named() -> None:
-    with pytest.raises(ValueError, match="at least one step"):
+    with pytest.raises(ValueError, match="whole number of steps, at least one"):
         UniformTime()(Flow(), 0)
+    with pytest.raises(ValueError, match=r"got steps=2\.5"):
+        UniformTime()(Flow(), 2.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="sigma_min < sigma_max"):
         Karras(sigma_min=2.0, sigma_max=1.0)(Flow(), 5)
     with pytest.raises(ValueError, match="1 to 100"):

@@ -11,11 +11,17 @@ import pytest
 import torch
 
 from framework.build import USER_CONFIG
+from framework.noise import BatchKey
+from framework.objectives.distances import MSE
+from framework.objectives.objective import Objective
+from framework.objectives.times import LogitNormal, Stratified
+from framework.objectives.weightings import Constant
+from framework.schedules import Flow
 from framework.store import load
 from framework.training.checkpoints import latest
 from framework.training.optimizer import AdamW
 from framework.training.run import RunExistsError, train
-from tests.toy import PointSet, point_config
+from tests.toy import PointSet, point_config, point_model
 
 ALLOW = USER_CONFIG.plus("tests")
 ROOT = Path(__file__).parents[2]
@@ -99,7 +105,7 @@ def test_the_order_of_data_covers_every_item_once_an_epoch() -> None:
     seen = [index for _ in range(5) for index in next(stream)]
     assert sorted(seen[:10]) == sorted(seen[10:20]) == list(range(10)) and seen[:10] != seen[10:20]
     late = StreamBatches(10, 4, seed=0)
-    late.start = 3
+    late.start = 12
     assert next(iter(late)) == seen[12:16]
     assert [index for batch in ShardedBatches(10, 4) for index in batch] == list(range(10))
 
@@ -162,3 +168,44 @@ def test_learning_rate_warms_up_and_falls() -> None:
     assert AdamW(warmup_steps=10).factor(10**6, -1) == 1.0
     with pytest.raises(ValueError, match="give a number of steps"):
         settings.factor(50, -1)
+
+
+def test_a_run_can_go_on_with_another_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is saved is a place in the stream of items, so nothing is skipped or seen again."""
+    from framework.training import loader
+
+    items = PointSet(50)
+    one = loader.ResumableLoader(items, batch_size=4, seed=0, shuffle=True)
+    for _ in range(6):
+        one.consume()
+    monkeypatch.setattr(loader, "process_rank", lambda: (1, 2))
+    two = loader.ResumableLoader(items, batch_size=4, seed=0, shuffle=True)
+    two.load_state_dict(one.state_dict())
+    stream = [int(i) for i in loader.permutation(50, 0, 0)]
+    assert next(iter(two.batches)) == stream[28:32]
+    two.consume()
+    assert two.state_dict() == {"items": 32}
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_are_clipped_by_value(tmp_path: Path, precision: str) -> None:
+    config = point_config(tmp_path, trainer__gradient_clip_algorithm="value", trainer__precision=precision)
+    train(config, ALLOW)
+    assert bool(torch.isfinite(weights(tmp_path)["network.first.weight"]).all())
+
+
+def test_an_average_in_half_precision_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="never moves; use bf16-mixed"):
+        train(point_config(tmp_path, trainer__precision="bf16-true"), ALLOW)
+
+
+def test_validation_reports_the_error_at_the_levels_that_it_names(tmp_path: Path) -> None:
+    """Also where training spreads its times over the batch: quantile q of the sampler is the time that is validated."""
+    times = Stratified(LogitNormal())
+    u = torch.tensor([0.0625, 0.5, 0.9375], dtype=torch.float64)
+    torch.testing.assert_close(times.quantile(u, Flow()), LogitNormal().quantile(u, Flow()))
+    model = point_model()
+    objective = Objective(times, Constant(), MSE())
+    x_0, condition = model.modality.encode({"point": torch.zeros(3, 2), "label": torch.zeros(3, dtype=torch.int64)})
+    terms = objective(model.denoiser(), x_0, condition, BatchKey(0, 0, 0, 3), uniforms=u)
+    torch.testing.assert_close(terms.times, torch.special.ndtri(u).sigmoid())
