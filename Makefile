@@ -20,11 +20,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 demo: $(STAMP)
 	@if ls $(RUN)/checkpoints/*.ckpt >/dev/null 2>&1; then $(BIN)/diffract train resume=$(RUN); \
 	else $(BIN)/diffract train experiment=images/shapes run=$(RUN); fi
-	$(BIN)/diffract sample run=$(RUN) prompt="a large red circle at the left on a white background" n=8 trajectory=true
+	$(BIN)/diffract sample run=$(RUN) prompt="a large red circle at the left on a white background" n=8 trajectory=true out=$(RUN)/samples/demo
 	$(BIN)/diffract evaluate run=$(RUN) n=512
 	@echo
 	@echo "a sheet of samples, captions below:  $(RUN)/evaluation/samples/sheet.png"
-	@echo "how samples come out of the noise:   $(RUN)/samples/sampled/trajectory.png"
+	@echo "how samples come out of the noise:   $(RUN)/samples/demo/trajectory.png"
 	@echo "what was measured:                   $(RUN)/evaluation/metrics.json"
 
 # Tests run in two processes, so each keeps to one thread.
