@@ -1,9 +1,9 @@
 """Sampling seconds of Diffract against the same number of bare network calls on the same batch.
 
 Two ratios: to bare calls that follow each run (on a shared machine their times scatter by a tenth), and to the time
-inside the network in the very same run, which is exact.
+spent inside the network in the very same run, which is exact.
 
-python -m benchmarks.sampling_overhead [--run outputs/shapes] [--steps 20] [--rounds 15]
+    python -m benchmarks.sampling_overhead [--run outputs/shapes] [--steps 20] [--rounds 15]
 """
 
 from __future__ import annotations

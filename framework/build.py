@@ -28,6 +28,7 @@ from types import ModuleType
 from typing import Any
 
 from framework.errors import UserError
+from framework.plain_types import mismatch
 from framework.plugins import PluginError, modalities, nearest
 
 TARGET = "_target_"
@@ -187,12 +188,12 @@ def _problems_of_target(node: dict[str, Config], allow: Allow, path: str) -> Ite
     except _Refused as refusal:
         yield f"{_join(path, TARGET)}: {refusal}"
         return
-    given = [key for key in arguments if isinstance(key, str) and key not in special]
+    given = {key: node[key] for key in arguments if isinstance(key, str) and key not in special}
     yield from _problems_of_arguments(found, target, given, bool(partial), path)
 
 
 def _problems_of_arguments(
-    found: Callable[..., Any], target: str, given: list[str], partial: bool, path: str
+    found: Callable[..., Any], target: str, given: dict[str, Config], partial: bool, path: str
 ) -> Iterator[str]:
     try:
         parameters = inspect.signature(found).parameters.values()
@@ -208,6 +209,9 @@ def _problems_of_arguments(
             if key not in known:
                 hint = nearest(key, known) or f"; it takes {', '.join(known) or 'none'}"
                 yield f"{_join(path, key)}: {target} has no argument '{key}'{hint}"
+    for p in named:
+        if p.name in given and (wanted := mismatch(given[p.name], p.annotation)) is not None:
+            yield f"{_join(path, p.name)}: {target} takes {wanted} for '{p.name}', not {given[p.name]!r}"
     if not partial:
         for p in named:
             if p.default is p.empty and p.name not in given:

@@ -309,3 +309,28 @@ def test_a_name_must_match_whole_components():
     allow = Allow(packages=("ours",), libraries=("torch.nn",))
     for case in [Case("ours", True), Case("ours.x", True), Case("oursx.y", False), Case("torch.nnx", False)]:
         assert allow.permits(case.name) is case.permitted
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lr": "fast"}, "optimizer.lr: framework.training.optimizer.AdamW takes float for 'lr', not 'fast'"),
+        ({"lr": True}, "takes float for 'lr', not True"),
+        ({"warmup_steps": 2.5}, "takes int for 'warmup_steps', not 2.5"),
+    ],
+)
+def test_values_of_another_type_are_found_before_work(changes, said):
+    config = {"optimizer": {"_target_": "framework.training.optimizer.AdamW", **changes}}
+    assert any(said in problem for problem in check(config, USER_CONFIG))
+
+
+def test_values_that_fit_pass():
+    """Integers are floats; unions take each of their parts; what is not plain is left to the constructor."""
+    fits = [
+        {"_target_": "framework.training.optimizer.AdamW", "lr": 1, "betas": [0.9, 0.99]},
+        {"_target_": "framework.parametrizations.V", "input_variance": None},
+        {"_target_": "framework.parametrizations.V", "input_variance": 0.25},
+        {"_target_": "lightning.Trainer", "_partial_": True, "max_steps": 10, "precision": "bf16-mixed"},
+    ]
+    assert check(fits, USER_CONFIG) == []
+    assert check({"_target_": "framework.parametrizations.V", "input_variance": "no"}, USER_CONFIG) != []

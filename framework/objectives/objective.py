@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from framework.denoiser import NetworkDenoiser
+from framework.errors import UserError
 from framework.noise import NoiseKey
 from framework.objectives.distances import Distance
 from framework.objectives.times import TimeSampler
@@ -51,7 +52,7 @@ class Objective(nn.Module):
         max_gain: the cap on the conversion of errors between parametrisations.
 
     Raises:
-        ValueError: both the weighting and `space` name a space, and not the same one.
+        UserError: both the weighting and `space` name a space, and not the same one.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         if space is not None and weighting.space is not None and weighting.space != space:
-            raise ValueError(f"{type(weighting).__name__} weighs errors in {weighting.space}, not in space={space}")
+            raise UserError(f"{type(weighting).__name__} weighs errors in {weighting.space}, not in space={space}")
         self.time_sampler, self.weighting, self.distance = time_sampler, weighting, distance
         self.space = weighting.space if space is None else space
         self.max_gain = max_gain

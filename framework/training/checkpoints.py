@@ -85,7 +85,7 @@ class Checkpoints(L.Callback):
     `export` is called with the step after each save, to write the model in a form to be shared.
 
     Raises:
-        ValueError: `every_n_steps` or `keep` below 1.
+        UserError: `every_n_steps` or `keep` below 1.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Checkpoints(L.Callback):
         export: Callable[[int], object] | None = None,
     ) -> None:
         if every_n_steps < 1 or keep < 1:
-            raise ValueError(f"checkpoints need every_n_steps >= 1 and keep >= 1, got {every_n_steps} and {keep}")
+            raise UserError(f"checkpoints need every_n_steps >= 1 and keep >= 1, got {every_n_steps} and {keep}")
         self.folder = Path(run) / "checkpoints"
         self.every_n_steps, self.keep, self.export = every_n_steps, keep, export
         self._last_step = -1

@@ -16,6 +16,8 @@ import copy
 import torch
 from torch import nn
 
+from framework.errors import UserError
+
 
 class EMA(nn.Module):
     """The average of a network's parameters; buffers are copied.
@@ -26,13 +28,13 @@ class EMA(nn.Module):
         ramp: the memory's cap as a fraction of the samples seen.
 
     Raises:
-        ValueError: a half-life or ramp that is not positive.
+        UserError: a half-life or ramp that is not positive.
     """
 
     def __init__(self, network: nn.Module, half_life: float, ramp: float = 0.05) -> None:
         super().__init__()
         if half_life <= 0 or ramp <= 0:
-            raise ValueError(f"EMA needs a positive half_life and ramp, got {half_life} and {ramp}")
+            raise UserError(f"EMA needs a positive half_life and ramp, got {half_life} and {ramp}")
         self.half_life, self.ramp = half_life, ramp
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
 
