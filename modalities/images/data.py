@@ -97,10 +97,12 @@ class ImageData(L.LightningDataModule):
         )
 
     def prompts(self, n: int, seed: int) -> list[str] | list[int]:
-        """`n` prompts to judge on, chosen by the seed: classes in equal numbers, else held-out captions."""
-        if self.class_names:
-            return [int(label) for label in _turns(len(self.class_names), n, seed, "prompts")]
-        return self.captions(n, seed)
+        """`n` prompts to judge on, chosen by the seed: classes if the data have them, else held-out captions."""
+        return self.classes(n, seed) if self.class_names else self.captions(n, seed)
+
+    def classes(self, n: int, seed: int) -> list[int]:
+        """`n` classes in equal numbers, in an order of the seed's."""
+        return [int(label) for label in _turns(len(self.class_names), n, seed, "prompts")]
 
     def captions(self, n: int, seed: int) -> list[str]:
         """`n` captions of images that were not trained on, chosen by the seed."""
@@ -179,6 +181,10 @@ class ShapesData(ImageData):
             seed=seed,
         )
         self.preset = preset
+
+    def prompts(self, n: int, seed: int) -> list[str] | list[int]:
+        """Captions: the classes of this set are there for its feature network."""
+        return self.captions(n, seed)
 
     def captions(self, n: int, seed: int) -> list[str]:
         """`n` captions of held-out combinations."""

@@ -96,7 +96,7 @@ class Images(Modality):
         """Classes in equal numbers, held-out captions, or nothing to say, as the condition has it."""
         if isinstance(self.conditions, Unconditional):
             return [None] * n
-        return data.prompts(n, seed) if isinstance(self.conditions, ClassCondition) else data.captions(n, seed)
+        return data.classes(n, seed) if isinstance(self.conditions, ClassCondition) else data.captions(n, seed)
 
     def evaluation_prompts(self, data: ImageData, n: int, seed: int) -> Sequence[Any]:  # type: ignore[override]
         """The prompts, and behind captions a quarter as many that lie outside of the data (`probes`), if it has any."""
