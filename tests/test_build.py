@@ -334,3 +334,12 @@ def test_values_that_fit_pass():
     ]
     assert check(fits, USER_CONFIG) == []
     assert check({"_target_": "framework.parametrizations.V", "input_variance": "no"}, USER_CONFIG) != []
+
+
+def test_a_model_folder_may_name_classes_and_no_functions():
+    """Also functions of modules that are open to it: a function is an action."""
+    function = {"_target_": "framework.solvers.plan.table", "plan": []}
+    assert check(function, USER_CONFIG) == []
+    [problem] = check(function, MODEL_FOLDER)
+    assert "is the function 'framework.solvers.plan.table', which is not allowed here" in problem
+    assert check({"_target_": "framework.solvers.ddim.DDIM"}, MODEL_FOLDER) == []
