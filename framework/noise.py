@@ -37,6 +37,12 @@ class NoiseKey(Protocol):
         """The key of another step."""
         ...
 
+    def along(self, step: int, path: tuple[float, float] | None) -> NoiseKey:
+        """The key of a step whose noise is an increment of a Brownian path between two signal-to-noise ratios, where
+        there is one; else of the step.
+        """
+        ...
+
     def component(self, name: str) -> NoiseKey:
         """The key of one component of a state, independent of its siblings'."""
         ...
@@ -61,6 +67,9 @@ class SampleKey:
 
     def at(self, step: int) -> SampleKey:
         return replace(self, step=step)
+
+    def along(self, step: int, path: tuple[float, float] | None) -> SampleKey:
+        return self.at(step)
 
     def component(self, name: str) -> SampleKey:
         return replace(self, name=f"{self.name}/{name}")
@@ -104,6 +113,9 @@ class BatchKey:
 
     def at(self, step: int) -> BatchKey:
         return replace(self, step=step)
+
+    def along(self, step: int, path: tuple[float, float] | None) -> BatchKey:
+        return self.at(step)
 
     def component(self, name: str) -> BatchKey:
         return replace(self, name=f"{self.name}/{name}")

@@ -32,6 +32,13 @@ def step_variance(t: Node, s: Node) -> float:
     return max(t.sigma**2 - (t.alpha / s.alpha) ** 2 * s.sigma**2, 0.0)
 
 
+def drawing(step: int, t: Node, s: Node, state: float, clean: float, noise: float) -> Stage:
+    """The one-evaluation stage from t to s; it draws only if the noise weighs."""
+    if noise == 0:
+        return Stage(step, t.time, s.time, (state,), (clean,))
+    return Stage(step, t.time, s.time, (state,), (clean,), (noise,), draw=True, path=(t.snr, s.snr))
+
+
 @dataclass(frozen=True)
 class DDPM:
     """Ancestral sampling by the posterior of the clean mean."""
@@ -47,7 +54,7 @@ class DDPM:
         added = step_variance(t, s)
         state = t.alpha / s.alpha * s.sigma**2 / t.sigma**2
         clean = s.alpha * added / t.sigma**2
-        return Stage(step, t.time, s.time, (state,), (clean,), math.sqrt(added) * s.sigma / t.sigma)
+        return drawing(step, t, s, state, clean, math.sqrt(added) * s.sigma / t.sigma)
 
 
 @dataclass(frozen=True)
@@ -76,4 +83,4 @@ class DDIM:
     def _stage(self, step: int, t: Node, s: Node) -> Stage:
         fresh = self.eta * s.sigma * math.sqrt(step_variance(t, s)) / t.sigma
         kept = math.sqrt(max(s.sigma**2 - fresh**2, 0.0)) / t.sigma
-        return Stage(step, t.time, s.time, (kept,), (s.alpha - t.alpha * kept,), fresh)
+        return drawing(step, t, s, kept, s.alpha - t.alpha * kept, fresh)

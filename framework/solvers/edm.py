@@ -77,7 +77,8 @@ class Heun:
             if raised is not None:
                 fresh = t.alpha * math.sqrt(raised.ratio**2 - t.ratio**2) * self.churn_noise
                 scale = raised.alpha / t.alpha
-                stages.append(Stage(i, t.time, raised.time, (scale,), (), scale * fresh, evaluate=False))
+                noises = (scale * fresh,)
+                stages.append(Stage(i, t.time, raised.time, (scale,), (), noises, evaluate=False, draw=True))
                 t = raised
             stages.append(_euler(i, t, s))
             if s.sigma > 0 and t.alpha > 0:

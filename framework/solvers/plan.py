@@ -1,15 +1,17 @@
 r"""A solver is a pure function from a schedule and times to a plan: the numbers with which the one loop computes.
 
 Every fixed-grid Gaussian solver is linear in what it has seen. Stage k looks at the state x_k, asks the denoiser for
-the clean mean D_k if it needs it, and makes
+the clean mean D_k if it needs it, draws fresh noise z_k if it needs it, and makes
 
-    x_{k+1} = sum_j a_j x_{k-j} + sum_j b_j D_(j-th latest) + c z,
+    x_{k+1} = sum_j a_j x_{k-j} + sum_j b_j D_(j-th latest) + sum_j c_j z_(j-th latest),
 
-with a, b, c from alpha and sigma at the grid's times alone and z fresh noise. Index j counts back from the latest.
-Hence a solver holds no state, can be printed and tested without a network, and serves every kind of state. Any stage
-satisfies two identities on numbers (a state that is exactly alpha D + sigma eps keeps its mean, and its variance):
+with a, b, c from alpha and sigma at the grid's times alone. Index j counts back from the latest. Hence a solver holds
+no state, can be printed and tested without a network, and serves every kind of state. Any stage satisfies an identity
+on numbers, since it follows a point mass exactly:
 
-    alpha_{k+1} = sum_j a_j alpha_{k-j} + sum_j b_j        (the mean of a point mass is followed exactly)
+    alpha_{k+1} = sum_j a_j alpha_{k-j} + sum_j b_j.
+
+A plan may be written stage by stage, or as a paper writes its method, with a `Walk` (framework/solvers/walk.py).
 """
 
 from __future__ import annotations
@@ -35,8 +37,11 @@ class Stage:
         target: the time of the state that it makes.
         states: a_j, latest first.
         cleans: b_j, latest first; with `evaluate` the latest is the one at the current state.
-        noise: c.
+        noises: c_j, latest first; with `draw` the latest is drawn here.
         evaluate: whether the denoiser is asked at the current state.
+        draw: whether fresh noise is drawn.
+        path: the signal-to-noise ratios alpha^2 / sigma^2 between which the fresh noise is an increment of a Brownian
+            path, for keys that have one (framework/brownian.py); None is noise that belongs to no path.
     """
 
     step: int
@@ -44,8 +49,10 @@ class Stage:
     target: float
     states: tuple[float, ...]
     cleans: tuple[float, ...] = ()
-    noise: float = 0.0
+    noises: tuple[float, ...] = ()
     evaluate: bool = True
+    draw: bool = False
+    path: tuple[float, float] | None = None
 
 
 Plan = tuple[Stage, ...]
@@ -55,7 +62,8 @@ class Solver(Protocol):
     """The role; what is declared here is what certification measures.
 
     Attributes:
-        order: the order of convergence for the deterministic part on smooth problems.
+        order: the order of convergence on smooth problems from an exact start: of the endpoint for deterministic
+            solvers, of the law for stochastic ones.
         evaluations_per_step: denoiser evaluations in a step away from the ends.
         stochastic: whether any stage draws noise.
     """
@@ -94,6 +102,11 @@ class Node:
         """sigma / alpha, the noise level of the state x / alpha; infinite where alpha = 0."""
         return self.sigma / self.alpha if self.alpha > 0 else math.inf
 
+    @property
+    def snr(self) -> float:
+        """alpha^2 / sigma^2; infinite where sigma = 0."""
+        return (self.alpha / self.sigma) ** 2 if self.sigma > 0 else math.inf
+
 
 def nodes(schedule: Schedule, times: Tensor | Sequence[float]) -> list[Node]:
     """The schedule at each of the times."""
@@ -117,9 +130,9 @@ def table(plan: Plan) -> str:
     def numbers(values: tuple[float, ...]) -> str:
         return "(" + ", ".join(f"{v:.5g}" for v in values) + ")"
 
-    rows = [f"{'step':>4} {'from t':>9} {'to t':>9}  states, cleans, noise"]
+    rows = [f"{'step':>4} {'from t':>9} {'to t':>9}  states, cleans, noises"]
     for stage in plan:
         asked = "" if stage.evaluate else "  (no evaluation)"
-        parts = f"{numbers(stage.states)} {numbers(stage.cleans)} {stage.noise:.5g}{asked}"
-        rows.append(f"{stage.step:>4} {stage.time:>9.5f} {stage.target:>9.5f}  {parts}")
+        parts = " ".join(numbers(values) for values in (stage.states, stage.cleans, stage.noises))
+        rows.append(f"{stage.step:>4} {stage.time:>9.5f} {stage.target:>9.5f}  {parts}{asked}")
     return "\n".join(rows)

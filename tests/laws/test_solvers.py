@@ -106,7 +106,7 @@ def test_a_model_of_one_schedule_samples_on_another() -> None:
 def test_ddim_with_eta_one_is_ddpm(schedule: Schedule) -> None:
     times = UniformTime()(schedule, 20)
     for a, b in zip(DDIM(eta=1.0).plan(schedule, times), DDPM().plan(schedule, times), strict=True):
-        np.testing.assert_allclose((*a.states, *a.cleans, a.noise), (*b.states, *b.cleans, b.noise), atol=1e-12)
+        np.testing.assert_allclose((*a.states, *a.cleans, *a.noises), (*b.states, *b.cleans, *b.noises), atol=1e-12)
 
 
 @pytest.mark.parametrize("schedule", [EDM(80.0), LinearVP(), Flow()], ids=["edm", "vp", "flow"])
@@ -137,7 +137,9 @@ def test_stochastic_stages_keep_the_variance_of_a_point_mass(solver: Solver) -> 
         if len(stage.states) > 1:
             continue
         at, to = nodes(schedule, [stage.time, stage.target])
-        assert (stage.states[0] * at.sigma) ** 2 + stage.noise**2 == pytest.approx(to.sigma**2, abs=1e-10)
+        assert (stage.states[0] * at.sigma) ** 2 + sum(c**2 for c in stage.noises) == pytest.approx(
+            to.sigma**2, abs=1e-10
+        )
 
 
 @pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS.keys())
@@ -187,7 +189,7 @@ def test_declared_evaluations(solver: Solver) -> None:
     plan = solver.plan(schedule, UniformTime()(schedule, n))
     asked = sum(stage.evaluate for stage in plan)
     assert asked == n * solver.evaluations_per_step - (solver.evaluations_per_step - 1)
-    assert (any(stage.noise for stage in plan)) == solver.stochastic
+    assert (any(stage.draw for stage in plan)) == solver.stochastic
     ledger = Ledger()
     denoiser = MixtureDenoiser(PLANE, schedule, ledger)
     sample(denoiser, solver, UniformTime()(schedule, n), SPACE, condition(5), key(5), ledger=ledger)

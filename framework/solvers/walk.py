@@ -1,0 +1,130 @@
+r"""Write a plan as a paper writes its method; the bookkeeping of what was seen when is done here.
+
+    walk = Walk(schedule, times)
+    for t, s in walk.steps():
+        D = walk.clean()                                                 # the clean mean at the current state
+        walk.to(s, s.sigma / t.sigma * walk.x + (s.alpha - t.alpha * s.sigma / t.sigma) * D)
+    return walk.plan()
+
+`walk.x`, `walk.clean()` and `walk.noise()` are forms: linear combinations of the states, clean means and noises of
+this run, which add and scale like the tensors that they stand for. `walk.to` writes the stage that makes a form the
+next state. Forms stay valid for the whole walk, so a multistep method keeps a list of them, and a Runge-Kutta method
+combines those of its own step. No tensor is touched: what comes out is numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from framework.schedules import Schedule
+from framework.solvers.plan import Node, Plan, Stage, nodes
+
+
+@dataclass(frozen=True)
+class Form:
+    """A linear combination of what was seen: coefficients by (kind, number), numbers counting from the run's start."""
+
+    terms: Mapping[tuple[str, int], float] = field(default_factory=dict)
+
+    def __add__(self, other: Form) -> Form:
+        total = dict(self.terms)
+        for name, value in other.terms.items():
+            total[name] = total.get(name, 0.0) + value
+        return Form(total)
+
+    def __mul__(self, scale: float) -> Form:
+        return Form({name: scale * value for name, value in self.terms.items()})
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Form:
+        return self * -1.0
+
+    def __sub__(self, other: Form) -> Form:
+        return self + -other
+
+    def __truediv__(self, scale: float) -> Form:
+        return self * (1 / scale)
+
+    def lags(self, kind: str, latest: int) -> tuple[float, ...]:
+        """The coefficients of one kind, counted back from number `latest`."""
+        found = {latest - number: value for (name, number), value in self.terms.items() if name == kind and value != 0}
+        return tuple(found.get(lag, 0.0) for lag in range(max(found, default=-1) + 1))
+
+
+ZERO = Form()
+
+
+class Walk:
+    """A plan in the writing. `at` is the node of the current state, `x` the current state."""
+
+    def __init__(self, schedule: Schedule, times: Tensor | Sequence[float]) -> None:
+        self.schedule = schedule
+        self.grid = nodes(schedule, times)
+        self.at = self.grid[0]
+        self.x = Form({("state", 0): 1.0})
+        self._stages: list[Stage] = []
+        self._step = 0
+        self._cleans = self._draws = -1  # the number of the latest
+        self._evaluate = self._draw = False
+
+    def steps(self) -> Iterator[tuple[Node, Node]]:
+        """(t, s) for each step of the grid; what is written until the next belongs to that step."""
+        for step, (t, s) in enumerate(pairwise(self.grid)):
+            self._step = step
+            yield t, s
+
+    def clean(self) -> Form:
+        """The clean mean at the current state: one evaluation, however often it is asked for."""
+        if not self._evaluate:
+            self._evaluate = True
+            self._cleans += 1
+        return Form({("clean", self._cleans): 1.0})
+
+    def noise(self) -> Form:
+        """Standard noise, fresh in this stage, which later stages may use again."""
+        if not self._draw:
+            self._draw = True
+            self._draws += 1
+        return Form({("noise", self._draws): 1.0})
+
+    def to(self, s: Node, form: Form) -> Form:
+        """Make `form` the state at s; returns it as the symbol by which later forms know it."""
+        latest = len(self._stages)
+        downhill = self._draw and self.at.snr < s.snr
+        self._stages.append(
+            Stage(
+                self._step,
+                self.at.time,
+                s.time,
+                form.lags("state", latest) or (0.0,),
+                form.lags("clean", self._cleans),
+                form.lags("noise", self._draws),
+                self._evaluate,
+                self._draw,
+                (self.at.snr, s.snr) if downhill else None,
+            )
+        )
+        self._evaluate = self._draw = False
+        self.at, self.x = s, Form({("state", latest + 1): 1.0})
+        return self.x
+
+    def between(self, log_ratio: float) -> Node:
+        """The node where log(alpha / sigma) has this value."""
+        time = self.schedule.time(torch.tensor([2 * log_ratio], dtype=torch.float64))
+        return nodes(self.schedule, time.clamp(0.0, 1.0))[0]
+
+    def plan(self) -> Plan:
+        """What was written."""
+        return tuple(self._stages)
+
+
+def first_order(t: Node, s: Node, x: Form, clean: Form) -> Form:
+    """The exact step if the clean mean did not change; from alpha = 0 and to sigma = 0 too."""
+    kept = s.sigma / t.sigma
+    return kept * x + (s.alpha - t.alpha * kept) * clean
