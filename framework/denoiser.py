@@ -124,17 +124,25 @@ class NetworkDenoiser:
 
     def raw(self, x_t: State, t: Tensor, condition: Condition) -> State:
         """The network's own output at x_t, projected onto the space: a prediction of the parametrisation's target."""
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        return self._raw(x_t, t, self.schedule.alpha(t), self.schedule.sigma(t), condition)
+
+    def _raw(self, x_t: State, t: Tensor, alpha: Tensor, sigma: Tensor, condition: Condition) -> State:
         scaled = combine([(self.parametrization.input_scale(alpha, sigma), x_t)])
         level = self.noise_level(self.schedule, t).to(device=device_of(x_t), dtype=torch.float32)
-        return self.space.project(self.network(scaled, level, condition), condition)
+        return self.space.project(self.network(scaled, level.expand(batch_size(x_t)), condition), condition)
 
     def __call__(self, x_t: State, t: Tensor, condition: Condition) -> Prediction:
-        y = self.raw(x_t, t, condition)
+        t = shared(t)
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        y = self._raw(x_t, t, alpha, sigma, condition)
         if self.ledger is not None:
             self.ledger.count_forward(batch_size(x_t))
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         return Prediction(self.parametrization.clean(x_t, y, alpha, sigma), x_t, alpha, sigma)
+
+
+def shared(t: Tensor) -> Tensor:
+    """Times (B,) that are one number expanded, as a sampler gives them, as that number (); else unchanged."""
+    return t[0] if t.ndim == 1 and len(t) > 0 and t.stride(0) == 0 else t
 
 
 def check_terminal(schedule: Schedule, parametrization: Parametrization) -> None:

@@ -50,7 +50,7 @@ class Loop(Protocol):
     """A solver that walks the times by itself; it has a Solver's declarations and `run` in place of `plan`."""
 
     @property
-    def order(self) -> int: ...
+    def order(self) -> float: ...
 
     @property
     def evaluations_per_step(self) -> int: ...
@@ -154,12 +154,13 @@ class Execution:
         """The next state from the current one; `index` is the stage's place in the plan."""
         self.states.appendleft(x)
         if stage.evaluate:
-            t = torch.full((batch_size(x),), stage.time, dtype=torch.float64)
+            t = torch.tensor(stage.time, dtype=torch.float64).expand(batch_size(x))
             prediction = self.denoiser(x, t, self.condition)
-            self.predictions.appendleft(prediction.with_clean(self.space.project(prediction.clean, self.condition)))
+            clean = self.space.project(prediction.clean, self.condition)
+            self.predictions.appendleft(prediction if clean is prediction.clean else prediction.with_clean(clean))
         if stage.draw:
             self.noises.appendleft(self.space.noise(self.key.along(index + 1, stage.path), self.condition))
         terms = list(zip(stage.states, self.states, strict=False))
         terms += [(b, p.clean) for b, p in zip(stage.cleans, self.predictions, strict=False)]
-        terms += list(zip(stage.noises, self.noises, strict=False))
+        terms += zip(stage.noises, self.noises, strict=False)
         return self.space.project(combine(terms), self.condition)

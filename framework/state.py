@@ -60,6 +60,8 @@ def expand(coefficient: Coefficient, like: Tensor) -> Coefficient:
 def combine(terms: Iterable[tuple[Coefficient, State]]) -> State:
     """The sum of coefficient * state over the terms; terms whose coefficient is the number 0 cost nothing.
 
+    States are values: the sum may be one of the terms itself, where its coefficient is 1 and the others are 0.
+
     Raises:
         ValueError: there is no term.
     """
@@ -67,10 +69,11 @@ def combine(terms: Iterable[tuple[Coefficient, State]]) -> State:
     if not terms:
         raise ValueError("a linear combination needs at least one term")
     kept = [(c, s) for c, s in terms if isinstance(c, Tensor) or c != 0.0] or terms[:1]
-    coefficients = [c for c, _ in kept]
+    coefficients = [_number(c) for c, _ in kept]
 
     def add(*parts: Tensor) -> Tensor:
-        total = expand(coefficients[0], parts[0]) * parts[0]
+        first = coefficients[0]
+        total = parts[0] if isinstance(first, float) and first == 1.0 else expand(first, parts[0]) * parts[0]
         for coefficient, part in zip(coefficients[1:], parts[1:], strict=True):
             if isinstance(coefficient, Tensor):
                 total = total + expand(coefficient, part) * part
@@ -79,6 +82,13 @@ def combine(terms: Iterable[tuple[Coefficient, State]]) -> State:
         return total
 
     return map_state(add, *(s for _, s in kept))
+
+
+def _number(coefficient: Coefficient) -> Coefficient:
+    """A tensor of one number that is on the CPU and needs no gradient as the number, which is faster to apply."""
+    if isinstance(coefficient, Tensor) and coefficient.ndim == 0 and coefficient.device.type == "cpu":
+        return coefficient if coefficient.requires_grad else coefficient.item()
+    return coefficient
 
 
 def concatenate(states: Iterable[State]) -> State:
