@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import allowed
 from experiments.errors import ConfigurationError
+from experiments.show import show_messages
 
 if TYPE_CHECKING:
     from framework.model import Model
@@ -32,6 +33,7 @@ def load_run(settings: dict[str, Any]) -> Model:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif str(device).startswith("cuda") and not torch.cuda.is_available():
         raise ConfigurationError(f"device={device}: there is no CUDA device here; use device=cpu or device=auto")
+    show_messages("framework.grids")  # fitting a grid takes a while
     return load(Path(settings["run"]), device, MODEL_FOLDER.plus(*(settings["allow"] or ())))
 
 

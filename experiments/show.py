@@ -1,7 +1,8 @@
-"""What the commands print: the composed configuration, and a bar for sampling."""
+"""What the commands print: the composed configuration, a bar for sampling, and what takes time before it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -32,3 +33,18 @@ def sampling_bar(total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, disable=not Console().is_terminal) as bar:
         task = bar.add_task("", total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+class _Lines(logging.Handler):
+    """Messages as lines of their own, also while a bar is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), flush=True)
+
+
+def show_messages(name: str) -> None:
+    """Print what the logger of that name, and those below it, have to say."""
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, _Lines) for handler in logger.handlers):
+        logger.addHandler(_Lines())

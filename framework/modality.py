@@ -99,6 +99,13 @@ class Modality(ABC):
         """The prompts whose samples `evaluate` judges."""
         return self.prompts(data, n, seed)
 
+    def examples(self, n: int) -> Sequence[Any]:
+        """`n` prompts that are known without any data, as different as they come: what grids are fitted under.
+
+        None says nothing, which is all that is known here.
+        """
+        return [None] * n
+
     def render_trajectory(self, states: Sequence[Any], prompts: Sequence[Any], folder: Path) -> list[Path]:
         """Write how samples came out of the noise, given decoded samples at several times; optional."""
         return []

@@ -9,7 +9,7 @@ configuration when it was trained.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,10 @@ from torch import nn
 from framework.denoiser import Angle, Denoiser, NetworkDenoiser, NoiseLevel, Rescheduled
 from framework.errors import UserError
 from framework.grids import Grid, UniformTime
+from framework.grids.cache import GridCache
+from framework.grids.fitted import Fitted, FittedGrid, fit
+from framework.grids.identity import describe
+from framework.grids.teacher import InBatches
 from framework.guidance.classifier_free import Guidance
 from framework.guidance.off import Off
 from framework.ledger import Ledger
@@ -31,13 +35,15 @@ from framework.solvers.dpmpp import DPMpp2M
 from framework.solvers.plan import Solver
 from framework.state import Condition, State
 
+FITTING_SEED = 20240521  # of the noise that grids are fitted to: not one that a person would think of
+
 
 @dataclass(frozen=True)
 class SamplingDefaults:
     """How a model samples when nothing else is said; guidance None is off."""
 
     solver: Solver = field(default_factory=DPMpp2M)
-    grid: Grid = field(default_factory=UniformTime)
+    grid: Grid | Fitted = field(default_factory=UniformTime)
     steps: int = 20
     guidance: Guidance | None = None
 
@@ -67,7 +73,7 @@ class Samples:
 
 @dataclass
 class Model:
-    """See the module's docstring; `network` holds the weights to sample with."""
+    """See the module's docstring; `network` holds the weights to sample with, `grids` the grids fitted to them."""
 
     modality: Modality
     network: nn.Module
@@ -75,6 +81,7 @@ class Model:
     parametrization: Parametrization
     noise_level: NoiseLevel = field(default_factory=Angle)
     defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
+    grids: GridCache = field(default_factory=GridCache)
 
     def __post_init__(self) -> None:
         check_version(self.modality)
@@ -107,7 +114,7 @@ class Model:
         *,
         seed: int = 0,
         solver: Solver | None = None,
-        grid: Grid | None = None,
+        grid: Grid | Fitted | None = None,
         steps: int | None = None,
         guidance: Guidance | None = None,
         negative: Any = None,
@@ -123,7 +130,8 @@ class Model:
             prompt: one prompt or a list of them; None says nothing.
             n: how many, 1 for a prompt and the list's length for a list: prompts are repeated in turn up to n.
             seed: sample i is a function of (seed, i, prompt) alone, whatever the batch size and the device.
-            solver, grid, steps, guidance: None is the model's default.
+            solver, grid, steps, guidance: None is the model's default. A grid that is fitted to models is fitted to
+                this one when it is first used, and kept: see `fit_grid`.
             negative: a prompt to be led away from, in place of the empty one.
             schedule: sample on another schedule than the one that was trained on.
             batch_size: samples at a time.
@@ -150,6 +158,11 @@ class Model:
         )
         if negative is not None and (how.guidance is None or isinstance(how.guidance, Off)):
             raise UserError("a negative prompt has no effect without guidance; add guidance=cfg, or leave it out")
+        if isinstance(how.grid, Fitted):
+            own = self.fit_grid(
+                how.grid, solver=how.solver, steps=how.steps, guidance=how.guidance, batch_size=batch_size
+            )
+            how = replace(how, grid=own)
         base: Denoiser = self.denoiser(ledger=ledger)
         if schedule is not None:
             base = Rescheduled(base, schedule)
@@ -169,6 +182,51 @@ class Model:
         finally:
             self.network.train(was_training)
         return Samples(self.modality.join(parts), prompts, seed, ledger, self.modality)
+
+    def fit_grid(
+        self,
+        grid: Fitted,
+        *,
+        solver: Solver | None = None,
+        steps: int | None = None,
+        guidance: Guidance | None = None,
+        prompts: Sequence[Any] | None = None,
+        batch_size: int = 64,
+    ) -> FittedGrid:
+        """A grid fitted to this model, from `grids` if it was fitted before to the same.
+
+        Args:
+            grid: how it is fitted.
+            solver, steps, guidance: for which; None is the model's default.
+            prompts: under which the samples are drawn that it is fitted to, in turn; None is the modality's examples.
+            batch_size: samples through the network at a time.
+
+        Raises:
+            UserError: the grid cannot be fitted for such a solver or so many steps.
+        """
+        solver, guidance = solver or self.defaults.solver, guidance or self.defaults.guidance
+        guidance = None if isinstance(guidance, Off) else guidance
+        steps = self.defaults.steps if steps is None else steps
+        given = list(prompts) if prompts else list(self.modality.examples(grid.samples))
+        rows = [given[i % len(given)] for i in range(grid.samples)]
+        parts = (self.network, self.schedule, self.parametrization, self.noise_level, self.modality.space)
+        depends_on = describe([*parts, grid, solver, steps, guidance, rows])
+
+        def make() -> FittedGrid:
+            condition = self.condition(rows)
+            denoiser: Denoiser = InBatches(self.denoiser(), batch_size)
+            if guidance is not None:
+                denoiser = guidance(denoiser, self.modality.null(condition))
+            key = SampleKey(FITTING_SEED, tuple(range(len(rows))))
+            was_training = self.network.training
+            self.network.eval()
+            try:
+                return fit(grid, denoiser, solver, steps, self.modality.space, condition, key)
+            finally:
+                self.network.train(was_training)
+
+        name = f"{type(grid).__name__}-{type(solver).__name__}-{steps}".lower()
+        return self.grids.get(name, depends_on, make)
 
     def condition(self, prompts: Sequence[Any]) -> Condition:
         """The prompts' condition on the model's device; None is the null condition."""
@@ -193,6 +251,7 @@ class Model:
             rows = condition.batch_size[0]
             away = self.modality.null(condition) if negative is None else self.condition([negative] * rows)
             denoiser = how.guidance(base, away)
+        assert not isinstance(how.grid, Fitted)  # `sample` has fitted it
         times = how.grid(base.schedule, how.steps)
         space = self.modality.space
         return sample(denoiser, how.solver, times, space, condition, key, hooks=hooks, ledger=ledger)

@@ -28,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from framework.build import MODEL_FOLDER, Allow, build
 from framework.errors import UserError
 from framework.files import TEMPORARY, sha256, sync_folder
+from framework.grids.cache import GridCache
 from framework.model import Model, SamplingDefaults
 
 FORMAT = 1
@@ -130,6 +131,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", allow: Allow = MO
     except (SafetensorError, RuntimeError) as error:
         raise ModelFolderError(f"{folder / WEIGHTS} does not fit the network of {CONFIG}: {error}") from error
     model.network.eval().requires_grad_(False)
+    model.grids = GridCache(folder.parent / "grids")
     return model.to(device)
 
 

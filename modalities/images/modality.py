@@ -98,6 +98,12 @@ class Images(Modality):
             return [None] * n
         return data.classes(n, seed) if isinstance(self.conditions, ClassCondition) else data.captions(n, seed)
 
+    def examples(self, n: int) -> Sequence[Any]:
+        """The classes in turn; captions are the data's to know."""
+        if isinstance(self.conditions, ClassCondition):
+            return [i % self.conditions.num_classes for i in range(n)]
+        return super().examples(n)
+
     def evaluation_prompts(self, data: ImageData, n: int, seed: int) -> Sequence[Any]:  # type: ignore[override]
         """The prompts, and behind captions a quarter as many that lie outside of the data (`probes`), if it has any."""
         prompts = list(self.prompts(data, n, seed))

@@ -12,13 +12,16 @@ from framework.grids import (
     Grid,
     Karras,
     Leading,
+    LogLinear,
     Quadratic,
     Trailing,
+    UniformFlow,
     UniformLogSNR,
     UniformTime,
     check_times,
 )
-from framework.schedules import EDM, Flow, LinearVP, Schedule
+from framework.grids.align_your_steps import StableDiffusion15, StableDiffusionXL, StableVideoDiffusion
+from framework.schedules import EDM, Flow, LinearVP, Schedule, Shifted
 from tests.laws.test_schedules import SCHEDULES
 
 GRIDS: dict[str, Grid] = {
@@ -26,9 +29,14 @@ GRIDS: dict[str, Grid] = {
     "shifted": UniformTime(3.0),
     "log_snr": UniformLogSNR(),
     "karras": Karras(),
+    "flow": UniformFlow(),
+    "shifted_flow": UniformFlow(3.0),
     "quadratic": Quadratic(),
     "trailing": Trailing(),
     "leading": Leading(),
+    "ays_sd15": StableDiffusion15(),
+    "ays_sdxl": StableDiffusionXL(),
+    "ays_svd": StableVideoDiffusion(),
 }
 
 
@@ -59,6 +67,48 @@ def test_log_snr_grid_is_even_in_log_snr() -> None:
     torch.testing.assert_close(log_snr.diff(), log_snr.diff().mean().expand(8))
 
 
+def test_flow_grid_is_uniform_time_of_the_straight_path() -> None:
+    """On the straight path itself, and by its noise levels elsewhere."""
+    for shift in (1.0, 3.0):
+        torch.testing.assert_close(UniformFlow(shift)(Flow(), 9), UniformTime(shift)(Flow(), 9))
+        shifted = Shifted(Flow(), shift)
+        torch.testing.assert_close(UniformFlow(shift)(shifted, 9), UniformTime()(shifted, 9))
+    schedule = EDM(80.0)
+    sigma = schedule.sigma(UniformFlow()(schedule, 9))
+    assert float(sigma[0]) == pytest.approx(80.0)
+    share = sigma / (1 + sigma)
+    torch.testing.assert_close(share.diff(), share.diff().mean().expand(9))
+
+
+# The authors' quickstart page and diffusers (AysSchedules) print these, rounded; the last is for t = 0.
+PUBLISHED = {
+    StableDiffusion15(): [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.0],
+    StableDiffusionXL(): [14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.0],
+    StableVideoDiffusion(): [700.00, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034, 0.0],
+}
+
+
+@pytest.mark.parametrize(("grid", "sigmas"), PUBLISHED.items(), ids=["sd15", "sdxl", "svd"])
+def test_align_your_steps_is_the_published_table(grid: LogLinear, sigmas: list[float]) -> None:
+    """At ten steps; at twenty every other level is the table's and the rest are their geometric means."""
+    schedule = EDM(1000.0)
+    ten, twenty = schedule.sigma(grid(schedule, 10)), schedule.sigma(grid(schedule, 20))
+    torch.testing.assert_close(ten, torch.tensor(sigmas).double(), rtol=0.005, atol=0.002)
+    torch.testing.assert_close(twenty[::2], ten)
+    torch.testing.assert_close(twenty[1:-2:2], (ten[:-2] * ten[1:-1]).sqrt())
+
+
+def test_a_table_is_entered_where_the_schedule_begins() -> None:
+    """Stable Diffusion's own schedule begins at 14.6, between the video table's levels of 54.5 and 15.9 and beyond."""
+    schedule = EDM(14.6)
+    sigma = schedule.sigma(StableVideoDiffusion()(schedule, 4))
+    assert float(sigma[0]) == pytest.approx(14.6)
+    whole = schedule.sigma(StableVideoDiffusion()(schedule, 1))
+    torch.testing.assert_close(whole, torch.tensor([14.6, 0.0]).double())
+    with pytest.raises(ValueError, match=r"never exceeds 0\.002, the table's last"):
+        StableVideoDiffusion()(EDM(0.001), 4)
+
+
 def test_trailing_starts_at_the_end_and_leading_does_not() -> None:
     schedule = LinearVP()
     assert float(Trailing()(schedule, 10)[0]) == 1.0
@@ -84,3 +134,6 @@ def test_bad_arguments_are_named() -> None:
         Trailing(100)(Flow(), 200)
     with pytest.raises(ValueError, match="make 2 steps"):
         Explicit([1.0, 0.5, 0.0])(Flow(), 3)
+    for ratios in ([1.0], [1.0, 1.0], [1.0, 0.0], [1.0, math.nan]):
+        with pytest.raises(ValueError, match="falls strictly and stays above 0"):
+            LogLinear(ratios)

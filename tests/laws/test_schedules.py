@@ -108,7 +108,7 @@ def test_shift_of_flow_is_the_published_formula() -> None:
     torch.testing.assert_close(Shifted(Flow(), 3.0).sigma(INNER), 3 * INNER / (1 + 2 * INNER), rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("bad", [[], [0.0, 0.1], [0.5, 1.0], [[0.1]]])
+@pytest.mark.parametrize("bad", [[], [0.0, 0.1], [0.5, 1.1], [1.0, 0.5], [[0.1]]])
 def test_tables_with_impossible_betas_are_refused(bad: list[float]) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         TabulatedBetas(bad)

@@ -1,0 +1,137 @@
+r"""What a fitted grid is fitted to: the paths that samples take when steps are short, and how far a state is from them.
+
+A path is seen in y = x / alpha at noise-to-signal ratios u = sigma / alpha, in which all schedules share one
+probability-flow ODE, dy/du = (y - D) / u = z: a state is its clean mean and its noise, y = D + u z.
+
+Distances are root mean squares per degree of freedom, so that sets of different sizes weigh the same and padding, which
+is zero in every state, nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from framework.denoiser import Denoiser, Prediction
+from framework.errors import UserError
+from framework.noise import NoiseKey
+from framework.sampler import Loop, sample
+from framework.schedules import Schedule
+from framework.solvers.plan import Node, Solver, nodes
+from framework.spaces import Space
+from framework.state import Condition, State, combine, concatenate
+
+
+class Recorded:
+    """A denoiser that remembers its latest prediction at each time of a grid."""
+
+    def __init__(self, denoiser: Denoiser, times: Tensor) -> None:
+        self.denoiser = denoiser
+        self._wanted = set(times.tolist())
+        self.seen: dict[float, Prediction] = {}
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: State, t: Tensor, condition: Condition) -> Prediction:
+        prediction = self.denoiser(x_t, t, condition)
+        if (time := float(t[0])) in self._wanted:
+            # A method of several stages meets a time first as the end of a step and then, with the final state, as
+            # the start of the next; the latter comes last.
+            self.seen[time] = prediction
+        return prediction
+
+
+class InBatches:
+    """A denoiser that asks another for at most `size` rows at a time."""
+
+    def __init__(self, denoiser: Denoiser, size: int) -> None:
+        self.denoiser, self.size = denoiser, size
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: State, t: Tensor, condition: Condition) -> Prediction:
+        parts = [slice(first, first + self.size) for first in range(0, len(t), self.size)]
+        cleans = [self.denoiser(x_t[part], t[part], condition[part]).clean for part in parts]
+        return Prediction(concatenate(cleans), x_t, self.schedule.alpha(t), self.schedule.sigma(t))
+
+
+@dataclass(frozen=True)
+class Path:
+    """A teacher's path: at each time but the last the clean mean and the noise, and the sample at its end."""
+
+    nodes: list[Node]
+    cleans: list[State]
+    noises: list[State]
+    end: State
+
+    def state(self, index: int) -> State:
+        """y = D + u z at a time after the first; at the last, the sample."""
+        if index == len(self.cleans):
+            return self.end
+        return combine([(1.0, self.cleans[index]), (self.nodes[index].ratio, self.noises[index])])
+
+    def scale(self, space: Space, condition: Condition) -> float:
+        """The root mean square of the samples."""
+        nothing = combine([(0.0, self.end)])
+        return float(distance(self.end, nothing, space, condition).square().mean().sqrt())
+
+
+def walk_path(
+    denoiser: Denoiser, solver: Solver | Loop, times: Tensor, space: Space, condition: Condition, key: NoiseKey
+) -> Path:
+    """The path of a solver along `times`, which end at t = 0.
+
+    Raises:
+        UserError: the solver does not ask the denoiser at each of the times, so that there is no path to see.
+    """
+    recorded = Recorded(denoiser, times[:-1])
+    end = sample(recorded, solver, times, space, condition, key)
+    grid = nodes(denoiser.schedule, times)
+    if missing := [node.time for node in grid[:-1] if node.time not in recorded.seen]:
+        raise UserError(
+            f"{type(solver).__name__} asks for no prediction at t = {missing[0]:.4g} of its grid; a teacher must be "
+            "a solver of the probability-flow ODE that looks at each of the times"
+        )
+    cleans: list[State] = []
+    noises: list[State] = []
+    for node in grid[:-1]:
+        seen = recorded.seen[node.time]
+        clean = space.project(seen.clean, condition)
+        cleans.append(clean)
+        noises.append(combine([(1 / node.sigma, seen.x_t), (-node.alpha / node.sigma, clean)]))
+    return Path(grid, cleans, noises, end)
+
+
+def endpoint_error(
+    denoiser: Denoiser,
+    solver: Solver | Loop,
+    times: Tensor,
+    path: Path,
+    space: Space,
+    condition: Condition,
+    key: NoiseKey,
+) -> float:
+    """The mean distance between a solver's samples from the path's own noise and the path's samples."""
+    end = sample(denoiser, solver, times, space, condition, key)
+    return float(distance(end, path.end, space, condition).mean())
+
+
+def distance(a: State, b: State, space: Space, condition: Condition) -> Tensor:
+    """The root-mean-square difference of each row per degree of freedom of the space: float64 (B,)."""
+    squares = _squares(combine([(1.0, a), (-1.0, b)]))
+    degrees = space.degrees_of_freedom(condition).clamp(min=1.0).to(squares.device)
+    return (squares / degrees).sqrt()
+
+
+def _squares(state: State) -> Tensor:
+    """The sum of squares of each row over all components, float64 (B,)."""
+    if isinstance(state, TensorDict):
+        return torch.stack([_squares(state[name]) for name in state.keys()]).sum(0)  # noqa: SIM118  (it iterates over rows)
+    return state.double().reshape(len(state), -1).square().sum(1)
