@@ -29,7 +29,7 @@ from framework.ledger import Ledger
 from framework.modality import Modality, check_version
 from framework.noise import SampleKey
 from framework.parametrizations import Parametrization
-from framework.sampler import Hook, sample
+from framework.sampler import Hook, Loop, sample
 from framework.schedules import Schedule
 from framework.solvers.dpmpp import DPMpp2M
 from framework.solvers.plan import Solver
@@ -42,7 +42,7 @@ FITTING_SEED = 20240521  # of the noise that grids are fitted to: not one that a
 class SamplingDefaults:
     """How a model samples when nothing else is said; guidance None is off."""
 
-    solver: Solver = field(default_factory=DPMpp2M)
+    solver: Solver | Loop = field(default_factory=DPMpp2M)
     grid: Grid | Fitted = field(default_factory=UniformTime)
     steps: int = 20
     guidance: Guidance | None = None
@@ -113,7 +113,7 @@ class Model:
         n: int | None = None,
         *,
         seed: int = 0,
-        solver: Solver | None = None,
+        solver: Solver | Loop | None = None,
         grid: Grid | Fitted | None = None,
         steps: int | None = None,
         guidance: Guidance | None = None,
@@ -187,7 +187,7 @@ class Model:
         self,
         grid: Fitted,
         *,
-        solver: Solver | None = None,
+        solver: Solver | Loop | None = None,
         steps: int | None = None,
         guidance: Guidance | None = None,
         prompts: Sequence[Any] | None = None,

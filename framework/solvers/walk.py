@@ -72,12 +72,19 @@ class Walk:
         self._step = 0
         self._cleans = self._draws = -1  # the number of the latest
         self._evaluate = self._draw = False
+        self._since = self.at  # where the noise of this stage starts on the Brownian path
 
     def steps(self) -> Iterator[tuple[Node, Node]]:
-        """(t, s) for each step of the grid; what is written until the next belongs to that step."""
+        """(t, s) for each step of the grid; what is written until the next belongs to that step.
+
+        Raises:
+            ValueError: a step was left before `to` had reached its s.
+        """
         for step, (t, s) in enumerate(pairwise(self.grid)):
             self._step = step
             yield t, s
+            if self.at is not s:
+                raise ValueError(f"step {step} goes to t = {s.time:.6g}, but was left at t = {self.at.time:.6g}")
 
     def clean(self) -> Form:
         """The clean mean at the current state: one evaluation, however often it is asked for."""
@@ -86,17 +93,22 @@ class Walk:
             self._cleans += 1
         return Form({("clean", self._cleans): 1.0})
 
-    def noise(self) -> Form:
-        """Standard noise, fresh in this stage, which later stages may use again."""
+    def noise(self, since: Node | None = None) -> Form:
+        """Standard noise, fresh in this stage, which later stages may use again.
+
+        On a Brownian path it is the increment from `since`, by default the current node, to where the stage goes; the
+        first call in a stage says so for all.
+        """
         if not self._draw:
             self._draw = True
             self._draws += 1
+            self._since = since or self.at
         return Form({("noise", self._draws): 1.0})
 
     def to(self, s: Node, form: Form) -> Form:
         """Make `form` the state at s; returns it as the symbol by which later forms know it."""
         latest = len(self._stages)
-        downhill = self._draw and self.at.snr < s.snr
+        downhill = self._draw and self._since.snr < s.snr
         self._stages.append(
             Stage(
                 self._step,
@@ -107,7 +119,7 @@ class Walk:
                 form.lags("noise", self._draws),
                 self._evaluate,
                 self._draw,
-                (self.at.snr, s.snr) if downhill else None,
+                (self._since.snr, s.snr) if downhill else None,
             )
         )
         self._evaluate = self._draw = False
@@ -120,7 +132,13 @@ class Walk:
         return nodes(self.schedule, time.clamp(0.0, 1.0))[0]
 
     def plan(self) -> Plan:
-        """What was written."""
+        """What was written.
+
+        Raises:
+            ValueError: a clean mean or a noise was asked for after the last state was made.
+        """
+        if self._evaluate or self._draw:
+            raise ValueError("a clean mean or a noise was asked for, but no state was made with it; call `to`")
         return tuple(self._stages)
 
 

@@ -195,7 +195,8 @@ def test_an_error_in_the_work_keeps_its_traceback(diffract, monkeypatch):
 def test_help_lists_commands_then_groups_and_settings(diffract):
     assert all(command in diffract("--help").out for command in cli.COMMANDS)
     shown = diffract("sample", "--help").out
-    assert "solver: ddim, ddpm, dpmpp_2m, euler, heun" in shown
+    solvers = sorted(path.stem for path in (ROOT / "conf" / "solver").glob("*.yaml"))
+    assert f"solver: {', '.join(solvers)}" in shown
     assert "trainer" not in shown
     assert "steps: null" in shown
     assert "scale: 2.0" in diffract("sample", "--help", "guidance=cfg").out
@@ -228,7 +229,7 @@ def completions(line: str) -> list[str]:
         ("diffract ", list(cli.COMMANDS)),
         ("diffract ev", ["evaluate"]),
         ("diffract train trainer=g", ["trainer=gpu"]),
-        ("diffract sample run=x solver=d", ["solver=ddim", "solver=ddpm", "solver=dpmpp_2m"]),
+        ("diffract sample run=x solver=dd", ["solver=ddim", "solver=ddpm"]),
         ("diffract train optimizer.l", ["optimizer.lr="]),
         ("diffract modalities ", []),
     ],

@@ -202,3 +202,13 @@ def test_an_empty_form_is_the_zero_state() -> None:
     assert walk.plan() == (Stage(0, 1.0, 0.5, (0.0,), evaluate=False),)
     got = execute(walk.plan(), MixtureDenoiser(PLANE, Flow()), torch.ones(ROWS, 2), SPACE, CONDITION, KEY)
     assert bool((got == 0).all())
+
+
+def test_a_step_that_is_left_early_and_an_unused_evaluation_are_named() -> None:
+    times = torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64)
+    walk = Walk(Flow(), times)
+    with pytest.raises(ValueError, match="step 0 goes to t = 0.5, but was left at t = 1"):
+        list(walk.steps())
+    walk.clean()
+    with pytest.raises(ValueError, match="no state was made with it"):
+        walk.plan()
