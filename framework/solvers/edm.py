@@ -3,7 +3,7 @@ r"""Euler and Heun in the coordinates of Karras et al. 2022, with their churn.
 The state y = x / alpha at noise level u = sigma / alpha obeys dy/du = (y - D) / u, whatever the schedule, so these
 solvers see only signal-to-noise ratios. A step from (t, u) to (s, w):
 
-    Euler   y_w = y_u + (w - u) d_u,                 d_u = (y_u - D_u) / u
+    Euler   y_w = y_u + (w - u) d_u,                 d_u = (y_u - D_u) / u: the predicted noise
     Heun    y_w = y_u + (w - u) (d_u + d_w) / 2,     d_w at the Euler point; not where w = 0, as in Algorithm 2
 
 Euler in these coordinates is DDIM. From alpha = 0, u is infinite and the first step is the first-order exponential
@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from framework.schedules import Schedule
-from framework.solvers.plan import Node, Plan, Stage, first_order, nodes
+from framework.solvers.plan import Node, Plan
+from framework.solvers.walk import Form, Walk, first_order
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,18 @@ class Euler:
     stochastic: ClassVar[bool] = False
 
     def plan(self, schedule: Schedule, times: Tensor) -> Plan:
-        return tuple(_euler(i, t, s) for i, (t, s) in enumerate(pairwise(nodes(schedule, times))))
+        walk = Walk(schedule, times)
+        for t, s in walk.steps():
+            walk.to(s, _euler(t, s, walk.x, walk.clean()))
+        return walk.plan()
 
 
-def _euler(step: int, t: Node, s: Node) -> Stage:
-    """y_w = y_u + (w - u)(y_u - D) / u, in terms of x: the state keeps the share w / u of its noise."""
+def _euler(t: Node, s: Node, x: Form, clean: Form) -> Form:
+    """y keeps the share w / u of its noise, and nothing of it at w = 0."""
     if t.alpha == 0:
-        return first_order(step, t, s)
+        return first_order(t, s, x, clean)
     share = s.ratio / t.ratio
-    return Stage(step, t.time, s.time, (s.alpha / t.alpha * share,), (s.alpha * (1 - share),))
+    return s.alpha / t.alpha * share * x + s.alpha * (1 - share) * clean
 
 
 @dataclass(frozen=True)
@@ -70,38 +72,29 @@ class Heun:
         return self.churn > 0
 
     def plan(self, schedule: Schedule, times: Tensor) -> Plan:
-        grid = nodes(schedule, times)
-        stages: list[Stage] = []
-        for i, (t, s) in enumerate(pairwise(grid)):
-            raised = self._raise(schedule, t, len(grid) - 1)
-            if raised is not None:
-                fresh = t.alpha * math.sqrt(raised.ratio**2 - t.ratio**2) * self.churn_noise
-                scale = raised.alpha / t.alpha
-                noises = (scale * fresh,)
-                stages.append(Stage(i, t.time, raised.time, (scale,), (), noises, evaluate=False, draw=True))
-                t = raised
-            stages.append(_euler(i, t, s))
+        walk = Walk(schedule, times)
+        for t, s in walk.steps():
+            t = self._raise(walk, t)
+            x, clean = walk.x, walk.clean()
+            euler = walk.to(s, _euler(t, s, x, clean))
             if s.sigma > 0 and t.alpha > 0:
-                stages.append(_trapezoid(i, t, s))
-        return tuple(stages)
+                slopes = _slope(t, x, clean) + _slope(s, euler, walk.clean())
+                walk.to(s, s.alpha * (x / t.alpha + (s.ratio - t.ratio) / 2 * slopes))
+        return walk.plan()
 
-    def _raise(self, schedule: Schedule, t: Node, steps: int) -> Node | None:
-        """The node at which the step starts after churn; None where no noise is added."""
-        gamma = min(self.churn / steps, math.sqrt(2) - 1)
+    def _raise(self, walk: Walk, t: Node) -> Node:
+        """Add noise and return the node at which the step then starts: t itself where none is added."""
+        gamma = min(self.churn / (len(walk.grid) - 1), math.sqrt(2) - 1)
         if gamma == 0 or t.alpha == 0 or not self.churn_min <= t.ratio <= self.churn_max:
-            return None
-        log_snr = torch.tensor(-2 * math.log(t.ratio * (1 + gamma)), dtype=torch.float64)
-        time = float(schedule.time(log_snr))
-        # A schedule in t <= 1 may not reach the raised level; then no noise is added there.
-        return nodes(schedule, [time])[0] if time <= 1 else None
+            return t
+        raised = walk.between(t.log_ratio - math.log1p(gamma))
+        if not math.isclose(raised.ratio, t.ratio * (1 + gamma), rel_tol=1e-6):  # beyond the schedule's t = 1
+            return t
+        fresh = math.sqrt(raised.ratio**2 - t.ratio**2) * self.churn_noise
+        walk.to(raised, raised.alpha * (walk.x / t.alpha + fresh * walk.noise()))
+        return raised
 
 
-def _trapezoid(step: int, t: Node, s: Node) -> Stage:
-    """The corrected state from the one before (j = 1) and the Euler point (j = 0), with both clean means.
-
-    y = y_1 + (w - u) / 2 [(y_1 - D_1) / u + (y_0 - D_0) / w], times alpha_s.
-    """
-    u, w = t.ratio, s.ratio
-    half = (w - u) / 2
-    states = (half / w, s.alpha / t.alpha * (1 + half / u))
-    return Stage(step, s.time, s.time, states, (-s.alpha * half / w, -s.alpha * half / u))
+def _slope(node: Node, x: Form, clean: Form) -> Form:
+    """dy/du = (y - D) / u."""
+    return (x / node.alpha - clean) / node.ratio
