@@ -7,7 +7,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := dev,images,hf,diffusers,text,inception,joblib
+EXTRAS := dev,images,hf,diffusers,text,inception,joblib,peers
 STAMP := $(VENV)/.installed-for-diffract
 RUN ?= outputs/shapes
 
@@ -44,6 +44,7 @@ env: $(STAMP)
 $(STAMP): pyproject.toml setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-input --editable ".[$(EXTRAS)]" --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --no-input --no-deps k-diffusion --constraint constraints.txt
 	touch $@
 
 clean:
