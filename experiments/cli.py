@@ -1,4 +1,4 @@
-"""The command `diffract`: train, sample, evaluate, and a list of the plugins.
+"""The command `diffract`: train, sample, evaluate, certify, and a list of the plugins.
 
     diffract train experiment=images/shapes run=outputs/shapes       any Hydra override follows the command
     diffract sample run=outputs/shapes prompt="a red circle" n=16
@@ -7,7 +7,7 @@
 Hydra composes, sweeps and launches; this module hands it the command line, and says what is wrong with it in
 words. The application itself, and torch with it, is imported when the configuration is right: a wrong
 override answers at once. Wrong input ends with exit code 2 and a message, an error in the work itself with
-its traceback and exit code 1.
+its traceback and exit code 1, which is also that of a solver that `certify` finds wanting.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ COMMANDS = {
     "train": "train a model, or go on with a run",
     "sample": "draw samples from a trained model",
     "evaluate": "measure a trained model on held-out data",
+    "certify": "measure solvers on problems whose answers are known",
     "modalities": "list the installed kinds of data",
 }
-CONFIGURED = ("train", "sample", "evaluate")
+CONFIGURED = ("train", "sample", "evaluate", "certify")
 WRONG_INPUT = (UserError,)
 
 
@@ -80,7 +81,7 @@ def _run_hydra(command: str, arguments: list[str], program: list[str]) -> None:
     from experiments import configuration
     from experiments.explain import explain, help_text
 
-    given = configuration.complete(arguments)
+    given = configuration.complete(arguments, command)
     overrides = [word for word in given if not word.startswith("-")]
     if {"-h", "--help"}.intersection(given):
         print(f"diffract {command}: {COMMANDS[command]}\n\n{help_text(command, overrides)}")
@@ -103,7 +104,7 @@ def job(command: str, program: Sequence[str]) -> Callable[[Any], float | None]:
         from hydra.core.hydra_config import HydraConfig
         from omegaconf import open_dict
 
-        from experiments.configuration import given_overrides
+        from experiments.configuration import current_folder_importable, given_overrides
         from experiments.words import quoted
 
         settings = HydraConfig.get()
@@ -112,11 +113,16 @@ def job(command: str, program: Sequence[str]) -> Callable[[Any], float | None]:
             with open_dict(config):
                 config.run = os.path.relpath(folder)
         try:
-            look_through(command, config)
+            mine = current_folder_importable() if config.get("allow") else contextlib.nullcontext()
             # Lightning starts the other processes of a run on many devices with this command line.
             run = [] if config.get("run") is None else [f"run={quoted(config.run)}"]
-            with _arguments([*program, *(o for o in given_overrides() if not o.startswith("run=")), *run]):
-                result: float | None = importlib.import_module(f"experiments.{command}").run(config)
+            line = [*program, *(o for o in given_overrides() if not o.startswith("run=")), *run]
+            with mine, _arguments(line):
+                look_through(command, config)
+                application = importlib.import_module(f"experiments.{command}")
+                result: float | None = application.run(config)
+                if hasattr(application, "failed") and application.failed(result):
+                    sys.exit(1)
         except WRONG_INPUT as error:
             if command == "train":
                 _remove_empty(folder)

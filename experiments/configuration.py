@@ -9,6 +9,7 @@ file are refused, as Hydra would take the first in silence.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import framework
 from experiments.errors import ConfigurationError
-from experiments.words import readable
+from experiments.words import readable, several
 from framework.build import USER_CONFIG, Allow
 from framework.plugins import PluginError, config_packages, folder
 
@@ -81,7 +82,7 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
     """
     from experiments.explain import explain
 
-    overrides = complete(overrides)
+    overrides = complete(overrides, command)
     try:
         with hydra_for(command):
             return hydra_compose(command, overrides=list(overrides))
@@ -103,9 +104,9 @@ def hydra_for(command: str) -> Iterator[ConfigLoader]:
         GlobalHydra.instance().hydra = before
 
 
-def complete(overrides: Sequence[str]) -> list[str]:
+def complete(overrides: Sequence[str], command: str = "") -> list[str]:
     """Overrides with their words quoted, and with the folder of a resumed run as the folder of this one."""
-    overrides = readable(overrides)
+    overrides = [several(override, command) for override in readable(overrides)]
     given = {override.partition("=")[0]: override.partition("=")[2] for override in overrides}
     if given.get("resume", "null") not in ("null", "") and "run" not in given:
         overrides.append(f"run={given['resume']}")
@@ -127,6 +128,20 @@ def plain(config: DictConfig | dict[str, Any]) -> dict[str, Any]:
 def allowed(config: DictConfig | dict[str, Any]) -> Allow:
     """What a user's own configuration may name: our packages, known libraries, plugins, those in `allow`."""
     return USER_CONFIG.plus(*(config.get("allow") or ()))
+
+
+@contextlib.contextmanager
+def current_folder_importable() -> Iterator[None]:
+    """Inside the block a class may be named that lies in a file of the current folder, as with `python -m`.
+
+    The folder comes last on the path, so that nothing in it stands in for what is installed.
+    """
+    before = list(sys.path)
+    sys.path.append(str(Path.cwd()))
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def missing(config: DictConfig) -> list[str]:

@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.configuration import compose, hydra_for
+from experiments.words import SEVERAL
 from framework.plugins import nearest
 
 EXAMPLES = {
@@ -34,6 +35,11 @@ EXAMPLES = {
     "evaluate": (
         "run=outputs/shapes n=2048",
         "-m run=outputs/shapes steps=5,10,20 out='outputs/shapes/steps_${steps}'",
+    ),
+    "certify": (
+        "solver=all",
+        "solver=unipc schedule=all grid=all out=outputs/certify",
+        "solver=my_package.Midpoint",
     ),
 }
 
@@ -52,7 +58,7 @@ def help_text(command: str, overrides: Sequence[str]) -> str:
     with hydra_for(command) as loader:
         groups = "\n".join(
             f"  {group}: {', '.join(options(group.partition('@')[0], loader)) or 'none installed'}"
-            for group in _settings(command, []).groups
+            for group in (*_settings(command, []).groups, *SEVERAL.get(command, ()))
         )
     settings = "".join(f"  {line}\n" for line in OmegaConf.to_yaml(config).splitlines())
     examples = "\n".join(f"  diffract {command} {example}" for example in EXAMPLES[command])

@@ -24,6 +24,7 @@ from hydra.errors import HydraException
 TEXT_KEYS = ("prompt", "negative")
 PATH_KEYS = ("run", "resume", "out", "prompts_file", "data.path")
 EMPTY_VALUES = ("", "null", "???")
+SEVERAL = {"certify": ("solver", "schedule", "grid")}  # what a command takes many of, or `all`, where others choose one
 
 
 def readable(arguments: Sequence[str]) -> list[str]:
@@ -38,6 +39,15 @@ def quoted(text: str) -> str:
     literal = re.sub(r"(\\*)\$\{", lambda run: run[1] * 2 + "\\${", text)
     escaped = re.sub(r"(\\*)('|$)", lambda run: run[1] * 2 + ("\\'" if run[2] else ""), literal)
     return f"'{escaped}'"
+
+
+def several(argument: str, command: str) -> str:
+    """`solver=a,b` as `solvers=['a','b']` where a command takes many: neither a sweep nor a choice of a group."""
+    key, separator, value = argument.partition("=")
+    if not separator or key not in SEVERAL.get(command, ()) or value.startswith("{") or value in EMPTY_VALUES:
+        return argument
+    names = value.removeprefix("[").removesuffix("]").split(",")
+    return f"{key}s=[{','.join(quoted(name.strip()) for name in names)}]"
 
 
 def _readable(argument: str, parser: OverridesParser) -> str:

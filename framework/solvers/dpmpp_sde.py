@@ -13,8 +13,9 @@ increments of one Brownian motion B over (u, m) and (u, w), so they are correlat
 
     z_uw = sqrt(c) z_um + sqrt(1 - c) z_mw,    c = (B's clock from u to m) / (B's clock from u to w).
 
-Independent draws would make the method first order. k-diffusion's clock is u, so c = (u - m) / (u - w), which is 1 / (1
-+ sqrt(w / u)).
+Independent draws (c = 0) make the law first order. k-diffusion's clock is u, so c = (u - m) / (u - w) = 1 / (1 + sqrt(w
+/ u)); any clock has c -> 1/2 in short steps, and with it second order. Of a BrownianKey's path (framework/brownian.py),
+whose clock is 1 / u^2, z_um and z_mw are the increments.
 """
 
 from __future__ import annotations

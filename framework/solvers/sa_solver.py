@@ -1,21 +1,21 @@
 r"""SA-Solver (Xue et al. 2023, "SA-Solver: Stochastic Adams solver", arXiv:2309.05019), in the data prediction.
 
 For every tau(lambda) >= 0 the reverse SDE with tau^2 times the variance of the reversed process' noise has the right
-marginals (their Proposition 4.1). On a step of constant tau and h = lambda_s - lambda_t it is solved exactly by
+marginals. On a step of constant tau and h = lambda_s - lambda_t it is solved exactly by
 
     x_s = (sigma_s / sigma_t) e^{-tau^2 h} x_t + alpha_s int_0^1 z e^{-z (1 - p)} D(lambda_t + p h) dp
           + sigma_s sqrt(1 - e^{-2 tau^2 h}) xi,       z = (1 + tau^2) h.
 
-D is replaced by the polynomial through clean means at p_j = (lambda_j - lambda_t) / h and integrated exactly, which its
-moments int_0^1 z e^{-z (1 - p)} p^k dp = z k! phi_{k+1}(-z) do. The predictor takes the latest means (p_j <= 0); the
+D is replaced by the polynomial through clean means at p_j = (lambda_j - lambda_t) / h and integrated exactly, from
+the moments int_0^1 z e^{-z (1 - p)} p^k dp = z k! phi_{k+1}(-z). The predictor takes the latest means (p_j <= 0); the
 corrector adds the one at the predicted x_s (p = 1) and keeps the step's xi, so that it moves x_s by the difference of
 the two integrals alone. In the paper's PEC mode the mean is not asked for again after the correction: one evaluation a
 step, and none more for the last step, which is not corrected.
 
 tau = 0 is the Adams method of the ODE with exact coefficients (DPM-Solver++ multistep; UniPC from order 3 on), of order
-min(predictor + 1, corrector). With noise the law has order 2 at most, whatever the polynomials' degrees, since one
-normal a step cannot carry the third-order moments; higher degrees lower the error's constant. tau is that of the
-step's start, as in the authors' code, whose weights of order 2 differ from the exact ones by O(h^3).
+min(predictor + 1, corrector). With noise the law measures order 2 at most, whatever the polynomials' degrees: the
+step has one normal, where third order needs more of the path. Higher degrees lower the error's constant. tau is that
+of the step's start, as in the authors' code, whose weights of order 2 differ from the exact ones by O(h^3).
 """
 
 from __future__ import annotations
