@@ -207,7 +207,7 @@ def test_an_empty_form_is_the_zero_state() -> None:
 def test_a_step_that_is_left_early_and_an_unused_evaluation_are_named() -> None:
     times = torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64)
     walk = Walk(Flow(), times)
-    with pytest.raises(ValueError, match="step 0 goes to t = 0.5, but was left at t = 1"):
+    with pytest.raises(ValueError, match=r"step 0 goes to t = 0\.5, but was left at t = 1"):
         list(walk.steps())
     walk.clean()
     with pytest.raises(ValueError, match="no state was made with it"):
