@@ -113,16 +113,15 @@ def job(command: str, program: Sequence[str]) -> Callable[[Any], float | None]:
             with open_dict(config):
                 config.run = os.path.relpath(folder)
         try:
-            mine = current_folder_importable() if config.get("allow") else contextlib.nullcontext()
-            # Lightning starts the other processes of a run on many devices with this command line.
-            run = [] if config.get("run") is None else [f"run={quoted(config.run)}"]
-            line = [*program, *(o for o in given_overrides() if not o.startswith("run=")), *run]
-            with mine, _arguments(line):
+            with current_folder_importable() if config.get("allow") else contextlib.nullcontext():
                 look_through(command, config)
-                application = importlib.import_module(f"experiments.{command}")
-                result: float | None = application.run(config)
-                if hasattr(application, "failed") and application.failed(result):
-                    sys.exit(1)
+                # Lightning starts the other processes of a run on many devices with this command line.
+                run = [] if config.get("run") is None else [f"run={quoted(config.run)}"]
+                with _arguments([*program, *(o for o in given_overrides() if not o.startswith("run=")), *run]):
+                    application = importlib.import_module(f"experiments.{command}")
+                    result: float | None = application.run(config)
+            if hasattr(application, "failed") and application.failed(result):
+                sys.exit(1)
         except WRONG_INPUT as error:
             if command == "train":
                 _remove_empty(folder)

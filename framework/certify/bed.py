@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -59,9 +59,17 @@ class Bed(Protocol):
 
 
 class ContinuousBed(ABC):
-    """A Bed of the Gaussian process, whose probability-flow ODE has a reference solution."""
+    """A Bed of the Gaussian process, whose probability-flow ODE has a reference solution.
+
+    Attributes:
+        name: what certificates call it.
+        floor: the distance to `flow` below which an error is rounding's and the reference's.
+        further: how often the steps may be doubled beyond those of other beds, where `flow` is exact.
+    """
 
     name: str
+    floor: ClassVar[float] = 1e-10
+    further: ClassVar[int] = 0
 
     @property
     @abstractmethod

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ from framework.state import Condition
 @dataclass(frozen=True)
 class GaussianBed(MixtureBed):
     """A mixture of one; `flow` is the closed form."""
+
+    floor: ClassVar[float] = 2e-12
+    further: ClassVar[int] = 2
 
     def flow(self, y: Tensor, high: float, low: float, condition: Condition) -> Tensor:
         mean, std = (torch.tensor(v[0], dtype=torch.float64) for v in (self.mixture.means, self.mixture.stds))

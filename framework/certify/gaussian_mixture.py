@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor
@@ -43,6 +42,12 @@ class Mixture:
     def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         return tuple(torch.tensor(v, dtype=torch.float64) for v in (self.weights, self.means, self.stds))  # type: ignore[return-value]
 
+    @cached_property
+    def _prepared(self) -> tuple[Tensor, Tensor]:
+        """log w_k - d / 2 log 2 pi (K,), and variances (K, d)."""
+        weights, _, stds = self._tensors
+        return weights.log() - self.dimensions / 2 * math.log(2 * math.pi), stds**2
+
     @property
     def dimensions(self) -> int:
         return len(self.means[0])
@@ -57,20 +62,18 @@ class Mixture:
 
     def responsibilities(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """log w_k N(x; ...) (B, K), and each component's variance and deviation (B, K, d)."""
-        weights, means, stds = self._tensors
+        log_weights, variances = self._prepared
         alpha, sigma = alpha.reshape(-1, 1, 1), sigma.reshape(-1, 1, 1)
-        variance = (alpha * stds) ** 2 + sigma**2
-        deviation = x[:, None] - alpha * means
-        quadratic = (deviation**2 / variance + variance.log() + np.log(2 * np.pi)).sum(-1)
-        return weights.log() - quadratic / 2, variance, deviation
+        variance = alpha**2 * variances + sigma**2
+        deviation = x[:, None] - alpha * self._tensors[1]
+        return log_weights - (deviation**2 / variance + variance.log()).sum(-1) / 2, variance, deviation
 
     def clean_mean(self, x: Tensor, alpha: Tensor, sigma: Tensor, member: Tensor | None = None) -> Tensor:
         """E[x_0 | x_t = x] for x (B, d) at alpha, sigma (B,), given that row i is of a component with member[i, k]."""
-        _, means, stds = self._tensors
         log_parts, variance, deviation = self.responsibilities(x, alpha, sigma)
         if member is not None:
             log_parts = torch.where(member, log_parts, -torch.inf)
-        part = means + alpha.reshape(-1, 1, 1) * stds**2 * deviation / variance
+        part = self._tensors[1] + alpha.reshape(-1, 1, 1) * self._prepared[1] * deviation / variance
         return (log_parts.softmax(-1)[..., None] * part).sum(1)
 
     def log_density(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from framework.certify.label_and_point import (
     terminal_law,
 )
 from framework.certify.laws import distance, finite
-from framework.certify.order import Order, enough, fit
+from framework.certify.order import Measurement, enough, fit
 from framework.certify.sets import SetBed
 from framework.certify.tokens import TokenSetBed
 from framework.denoiser import Denoiser, Prediction
@@ -125,7 +125,7 @@ def _draw(
 PAIR = PairBed()
 
 
-def orders(solver: Loop, steps: Iterable[int] = STEPS) -> Iterator[tuple[str, Order]]:
+def orders(solver: Loop, steps: Iterable[int] = STEPS) -> Iterator[Measurement]:
     """The order of the computed law; nothing for a solver whose law cannot be computed."""
     if not isinstance(solver, Splitting) or solver.continuous.stochastic:
         return
@@ -136,9 +136,9 @@ def orders(solver: Loop, steps: Iterable[int] = STEPS) -> Iterator[tuple[str, Or
         error = law_error(PAIR.data, law)
         taken.append(n)
         errors.append(np.array([max(error.label, abs(error.mismatch), error.point)]))
-        if enough(taken, errors, ROUNDING):
+        if enough(taken, errors, ROUNDING, solver.order):
             break
-    yield PAIR.name, fit(taken, np.stack(errors), ROUNDING)
+    yield Measurement(PAIR.name, "flow", "uniform", "law", fit(taken, np.stack(errors), ROUNDING))
 
 
 def terminal_law_of(solver: Loop) -> Check:

@@ -33,7 +33,7 @@ SMALLEST, SIZES = 3, 4  # sample i has SMALLEST + i % SIZES points
 
 @dataclass
 class SetDenoiser:
-    """The exact clean mean of the mixture over sets."""
+    """The exact clean mean of the mixture over sets, whose shapes are condition["shapes"] (B, K, N, f)."""
 
     space: ZeroCentreOfMass
     schedule: Schedule
@@ -48,7 +48,7 @@ class SetDenoiser:
     def _clean(self, x: Tensor, alpha: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         weights, stds = torch.tensor(WEIGHTS, dtype=torch.float64), torch.tensor(STDS, dtype=torch.float64)
         variance = (alpha[:, None] * stds) ** 2 + sigma[:, None] ** 2  # (B, K)
-        shapes = self._shapes(x, condition)  # (B, K, N, f)
+        shapes = condition["shapes"]
         deviation = x[:, None] - alpha.reshape(-1, 1, 1, 1) * shapes
         freedom = self.space.degrees_of_freedom(condition)[:, None]
         squares = deviation.square().sum((-1, -2))
@@ -56,13 +56,6 @@ class SetDenoiser:
         gain = alpha[:, None] * stds**2 / variance
         part = shapes + gain[..., None, None] * deviation
         return (share[..., None, None] * part).sum(1)
-
-    def _shapes(self, x: Tensor, condition: Condition) -> Tensor:
-        """Points on Lissajous curves, one curve a component, projected onto each sample's subspace."""
-        point = torch.arange(x.shape[1], dtype=torch.float64)[:, None]
-        feature = torch.arange(x.shape[2], dtype=torch.float64)
-        curves = [torch.cos((k + 1.7) * (point + 1) + 2.1 * feature * (k + 1)) for k in range(len(WEIGHTS))]
-        return torch.stack([self.space.project(c.expand_as(x), condition) for c in curves], dim=1)
 
 
 @dataclass(frozen=True)
@@ -80,7 +73,17 @@ class SetBed(ContinuousBed):
     def condition(self, samples: Sequence[int]) -> Condition:
         points = torch.tensor([SMALLEST + i % SIZES for i in samples])
         mask = torch.arange(self.padded) < points[:, None]
-        return TensorDict({"mask": mask}, batch_size=[len(samples)])
+        condition = TensorDict({"mask": mask}, batch_size=[len(samples)])
+        condition["shapes"] = self._shapes(condition)
+        return condition
+
+    def _shapes(self, condition: Condition) -> Tensor:
+        """(B, K, N, f): points on Lissajous curves, one curve a component, projected onto each sample's subspace."""
+        point = torch.arange(self.padded, dtype=torch.float64)[:, None]
+        feature = torch.arange(self.features, dtype=torch.float64)
+        curves = [torch.cos((k + 1.7) * (point + 1) + 2.1 * feature * (k + 1)) for k in range(len(WEIGHTS))]
+        size = (*condition.batch_size, self.padded, self.features)
+        return torch.stack([self.space.project(curve.expand(size), condition) for curve in curves], dim=1)
 
     def denoiser(self, schedule: Schedule, ledger: Ledger | None = None) -> SetDenoiser:
         return SetDenoiser(self.space, schedule, ledger)

@@ -35,7 +35,7 @@ from framework.certify.chains import (
     terminal_error,
 )
 from framework.certify.check import Check, within
-from framework.certify.order import Order, enough, fit
+from framework.certify.order import Measurement, Order, enough, fit
 from framework.denoiser import Prediction
 from framework.errors import UserError
 from framework.grids import UniformTime
@@ -135,7 +135,7 @@ def served(solver: Loop) -> list[ChainBed]:
     return found
 
 
-def orders(solver: Loop, steps: Sequence[int] = STEPS) -> Iterator[tuple[str, Order]]:
+def orders(solver: Loop, steps: Sequence[int] = STEPS) -> Iterator[Measurement]:
     """The order on each chain, from the exact law or, without kernels, from samples."""
     for bed in served(solver):
         process = bed.process(Flow())
@@ -146,13 +146,13 @@ def orders(solver: Loop, steps: Sequence[int] = STEPS) -> Iterator[tuple[str, Or
                 error = terminal_error(solver, bed.chain, process, UniformTime()(Flow(), n))
                 taken.append(n)
                 errors.append(np.array([error]))
-                if enough(taken, errors, ROUNDING):
+                if enough(taken, errors, ROUNDING, solver.order):
                     break
-            yield bed.name, fit(taken, np.stack(errors), ROUNDING)
+            yield Measurement(bed.name, "flow", "uniform", "law", fit(taken, np.stack(errors), ROUNDING))
         else:
             likely = _p_value(solver, bed, bed.chain.law, 16) > UNLIKELY
             value = math.inf if likely else 0.0
-            yield bed.name, Order(value, value, value, (), ())
+            yield Measurement(bed.name, "flow", "uniform", "law", Order(value, value, value, (), ()))
 
 
 def kernel_law(solver: Loop) -> Check:

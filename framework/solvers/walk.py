@@ -15,8 +15,8 @@ combines those of its own step. No tensor is touched: what comes out is numbers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -25,16 +25,33 @@ from framework.schedules import Schedule
 from framework.solvers.plan import Node, Plan, Stage, nodes
 
 
-@dataclass(frozen=True)
 class Form:
     """A linear combination of what was seen: coefficients by (kind, number), numbers counting from the run's start."""
 
-    terms: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    __slots__ = ("terms",)
+
+    def __init__(self, terms: Mapping[tuple[str, int], float] = MappingProxyType({})) -> None:
+        self.terms = terms
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Form) and dict(self.terms) == dict(other.terms)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self.terms.items()))
+
+    def __repr__(self) -> str:
+        return " + ".join(f"{value:.6g} {kind}[{number}]" for (kind, number), value in self.terms.items()) or "0"
 
     def __add__(self, other: Form) -> Form:
         total = dict(self.terms)
         for name, value in other.terms.items():
             total[name] = total.get(name, 0.0) + value
+        return Form(total)
+
+    def __sub__(self, other: Form) -> Form:
+        total = dict(self.terms)
+        for name, value in other.terms.items():
+            total[name] = total.get(name, 0.0) - value
         return Form(total)
 
     def __mul__(self, scale: float) -> Form:
@@ -45,16 +62,19 @@ class Form:
     def __neg__(self) -> Form:
         return self * -1.0
 
-    def __sub__(self, other: Form) -> Form:
-        return self + -other
-
     def __truediv__(self, scale: float) -> Form:
         return self * (1 / scale)
 
     def lags(self, kind: str, latest: int) -> tuple[float, ...]:
         """The coefficients of one kind, counted back from number `latest`."""
-        found = {latest - number: value for (name, number), value in self.terms.items() if name == kind and value != 0}
-        return tuple(found.get(lag, 0.0) for lag in range(max(found, default=-1) + 1))
+        found: list[float] = []
+        for (name, number), value in self.terms.items():
+            if name == kind and value != 0:
+                lag = latest - number
+                if lag >= len(found):
+                    found += [0.0] * (lag + 1 - len(found))
+                found[lag] = value
+        return tuple(found)
 
 
 ZERO = Form()

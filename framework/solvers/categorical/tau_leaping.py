@@ -25,6 +25,7 @@ class TauLeaping(KernelSolver):
     """Jumps at the rates of the step's start."""
 
     order: ClassVar[float] = 1
+    schedule_free: ClassVar[bool] = False  # a rate times a length of t: the leap knows the schedule's own time
 
     def transition(self, step: Step) -> Tensor:
         exact = step.process.posterior(step.x, step.probabilities, step.t, step.s)
