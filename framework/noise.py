@@ -4,10 +4,11 @@ Randomness is a function of a key and never of a generator's history: sample 7 o
 batch of 1 or of 100, on one device or on eight, first or last. Two solvers that are given one seed start from the same
 x_T.
 
-BLAKE2b turns a key (seed, sample, step, component) into the state of an SFC64 generator (Doty-Humphrey, in NumPy), of
-which each row takes as many words as it needs. Normals are inverted from half a word each, so that they reach to 5.4
-standard deviations, where a row of 10^8 would be expected to end. Draws are made on the CPU in one precision and then
-cast, so that the state's type and device do not change them.
+BLAKE2b turns a key (seed, step, component) into three words, from which three SplitMix64 generators (Steele, Lea and
+Flood 2014) start; their i-th words are sample i's state of an SFC64 generator (Doty-Humphrey, in NumPy), of which its
+row takes as many words as it needs. Normals are inverted from half a word each, so that they reach to 5.4 standard
+deviations, where a row of 10^8 would be expected to end. Draws are made on the CPU in one precision and then cast, so
+that the state's type and device do not change them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import functools
 import hashlib
 import math
 import struct
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -25,7 +27,10 @@ import torch
 from torch import Tensor
 
 WORD = 2**64 - 1
-LARGEST = 1 - 2.0**-24  # the largest float32 below 1
+UNIT = (1 - 2.0**-24) * 2.0**-31  # a 32-bit integer becomes a float32 inside (-1, 1), at most the largest below 1
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's, with the two that follow
+MIXERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 INITIAL = 0  # the step of the prior's draw: steps of a sampler count from 1
 
 
@@ -86,8 +91,7 @@ class SampleKey:
 
     def normal(self, shape: Sequence[int], like: Tensor) -> Tensor:
         halves = self._words((math.prod(shape) + 1) // 2).view(np.int32)
-        z = torch.from_numpy(halves).to(torch.float32).mul_(2.0**-31).clamp_(-LARGEST, LARGEST)
-        z = z.erfinv_().mul_(math.sqrt(2))[:, : math.prod(shape)]
+        z = (torch.from_numpy(halves) * UNIT).erfinv_().mul_(math.sqrt(2))[:, : math.prod(shape)]
         return z.reshape(len(self.samples), *shape).to(device=like.device, dtype=like.dtype)
 
     def uniform(self, shape: Sequence[int], like: Tensor) -> Tensor:
@@ -100,17 +104,38 @@ class SampleKey:
     def _words(self, count: int) -> np.ndarray:
         """Random 64-bit words (B, count), each row from its own key."""
         out = np.empty((len(self.samples), count), dtype=np.uint64)
-        bits = np.random.SFC64(0)
+        bits = _scratch.bits
         state = bits.state
         registers = state["state"]["state"]
-        component = stable_hash(self.name)
-        for row, sample in zip(out, self.samples, strict=True):
-            name = struct.pack("<QQQQ", self.seed & WORD, component, sample & WORD, self.step & WORD)
-            registers[:3] = np.frombuffer(hashlib.blake2b(name, digest_size=24).digest(), dtype=np.uint64)
-            registers[3] = 1  # the counter
+        for row, start in zip(out, self._starts(), strict=True):
+            registers[:] = start
             bits.state = state
             row[:] = bits.random_raw(count)
         return out
+
+    def _starts(self) -> np.ndarray:
+        """The state from which each row's generator starts: (B, 4), three words and its counter."""
+        name = struct.pack("<QQQ", self.seed & WORD, stable_hash(self.name), self.step & WORD)
+        begun = np.frombuffer(hashlib.blake2b(name, digest_size=24).digest(), dtype=np.uint64)
+        samples = np.array([sample & WORD for sample in self.samples], dtype=np.uint64)
+        starts = np.ones((len(samples), 4), dtype=np.uint64)
+        words = samples[:, None] * GOLDEN + begun
+        words ^= words >> SHIFTS[0]
+        words *= MIXERS[0]
+        words ^= words >> SHIFTS[1]
+        words *= MIXERS[1]
+        starts[:, :3] = words ^ words >> SHIFTS[2]
+        return starts
+
+
+class _Scratch(threading.local):
+    """A generator for each thread, whose state every row overwrites: to make one takes longer than a small draw."""
+
+    def __init__(self) -> None:
+        self.bits = np.random.SFC64(0)
+
+
+_scratch = _Scratch()
 
 
 @dataclass(frozen=True)

@@ -64,12 +64,10 @@ class ContinuousBed(ABC):
     Attributes:
         name: what certificates call it.
         floor: the distance to `flow` below which an error is rounding's and the reference's.
-        further: how often the steps may be doubled beyond those of other beds, where `flow` is exact.
     """
 
     name: str
-    floor: ClassVar[float] = 1e-10
-    further: ClassVar[int] = 0
+    floor: ClassVar[float] = 1e-11
 
     @property
     @abstractmethod

@@ -7,8 +7,8 @@ What a solver samples is found by its roles and not by its name: one with a `pla
 process, is measured on continuous beds; a Loop that walks a categorical process on chains; one that walks a product on
 a label and its point. A Loop says which by running there: the others refuse.
 
-A solver passes if its measured order is at least the declared one less SLACK, with the interval's lower end, and no law
-is broken.
+A solver passes if its measured order is at least the declared one less SLACK, the interval's lower end at least the
+declared one less 2 SLACK, and no law is broken.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from framework.certify.bed import Bed, ContinuousBed, draw_state
 from framework.certify.check import Check, attempt
 from framework.certify.gaussian_mixture import PLANE_BED
 from framework.certify.laws import COMMON, Bench
-from framework.certify.order import DOUBLINGS, Measurement, Order
+from framework.certify.order import DOUBLINGS
 from framework.certify.orders import BEDS, continuous_orders
 from framework.certify.paths import Path
+from framework.certify.slope import Measurement, Order
 from framework.errors import UserError
 from framework.grids import UniformTime
 from framework.sampler import Loop
@@ -142,7 +143,7 @@ def certify(solver: Solver | Loop, effort: Effort | None = None) -> Certificate:
 
 
 def order_check(declared: float, measurements: Sequence[Measurement]) -> Check:
-    """Whether every measured order reaches the declared one less SLACK, with the lower end of its interval.
+    """Whether every measured order reaches the declared one less SLACK, and its interval's lower end less 2 SLACK.
 
     Of an adaptive solver the value alone: its error jumps with the steps that it happens to choose.
     """
@@ -151,13 +152,15 @@ def order_check(declared: float, measurements: Sequence[Measurement]) -> Check:
         return Check("order", None, "its law cannot be computed; see terminal_law")
     least, worst = min(asked, key=lambda pair: pair[0])
     where = f"{worst.bed}, {worst.schedule} schedule, {worst.grid} grid"
-    said = f"at least {least:.2f} on {len(asked)} beds and paths, lowest on {where}; declared {declared:g}"
+    order = f"{worst.order.value:.2f} [{worst.order.low:.2f}, {worst.order.high:.2f}]"
+    said = f"lowest of {len(asked)} beds and paths: {order} on {where}; declared {declared:g}"
     return Check("order", bool(least >= declared - SLACK), said, least, declared)
 
 
 def _surest(measurement: Measurement) -> float:
-    """The number that must reach the declared order."""
-    return measurement.order.value if measurement.start == "tolerances" else measurement.order.low
+    """The number that must reach the declared order less SLACK."""
+    order = measurement.order
+    return order.value if measurement.start == "tolerances" else min(order.value, order.low + SLACK)
 
 
 def kind_of(solver: object) -> str:

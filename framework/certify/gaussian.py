@@ -26,8 +26,7 @@ from framework.state import Condition
 class GaussianBed(MixtureBed):
     """A mixture of one; `flow` is the closed form."""
 
-    floor: ClassVar[float] = 2e-12
-    further: ClassVar[int] = 2
+    floor: ClassVar[float] = 1e-12
 
     def flow(self, y: Tensor, high: float, low: float, condition: Condition) -> Tensor:
         mean, std = (torch.tensor(v[0], dtype=torch.float64) for v in (self.mixture.means, self.mixture.stds))

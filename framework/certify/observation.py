@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from tensordict import TensorDict
@@ -113,6 +114,8 @@ class PosteriorDenoiser:
 @dataclass(frozen=True)
 class ObservedBed(ContinuousBed):
     """The posterior of an observation as a bed."""
+
+    floor: ClassVar[float] = 1e-12
 
     observation: Observation = Observation()
     name: str = "linear observation"

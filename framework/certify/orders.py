@@ -16,9 +16,10 @@ from framework.certify.gaussian import GAUSSIAN
 from framework.certify.gaussian_mixture import PLANE_BED, SIXTEEN_BED
 from framework.certify.labelled import LabelledBed
 from framework.certify.observation import OBSERVED
-from framework.certify.order import Measurement, history, measure, measure_adaptive, measure_law
+from framework.certify.order import history, measure, measure_adaptive, measure_law
 from framework.certify.paths import BASE, MIDWAY, Path
 from framework.certify.sets import SETS
+from framework.certify.slope import Measurement
 from framework.errors import UserError
 from framework.guidance.classifier_free import ClassifierFree
 from framework.sampler import Loop
@@ -74,8 +75,7 @@ def _orders(
 def _order(
     solver: Solver | Loop, bed: ContinuousBed, path: Path, steps: Sequence[int], points: int, start: str
 ) -> Measurement:
-    further = [max(steps) * 2 ** (i + 1) for i in range(bed.further)]
-    grids = path.times([*steps, *further])
+    grids = path.times(steps)
     true = _reference(bed, path, points)
     order = measure(solver, bed, path.schedule, grids, true, exact_start=start == "exact")
     return Measurement(bed.name, path.schedule_name, path.grid_name, start, order)

@@ -66,11 +66,13 @@ class Path:
 
 
 def _divisors(grid: Grid, steps: Sequence[int]) -> list[int]:
-    """`steps` themselves, or, for a table of T times, the numbers near them that divide T."""
+    """`steps` themselves; or, for a table of T times, the most steps that divide it, halved as often as that goes."""
     table = getattr(grid, "timesteps", None)
     if table is None:
         return list(steps)
-    parts = [n for n in range(min(steps), min(max(steps), table) + 1) if table % n == 0]
+    parts = [max(n for n in range(1, min(max(steps), table) + 1) if table % n == 0)]
+    while parts[0] % 2 == 0 and parts[0] // 2 >= min(steps):
+        parts.insert(0, parts[0] // 2)
     if len(parts) < 2:
         raise UserError(f"a table of {table} times is not cut evenly into any of {min(steps)} to {max(steps)} steps")
     return parts

@@ -29,8 +29,8 @@ from framework.certify.label_and_point import (
     terminal_law,
 )
 from framework.certify.laws import distance, finite
-from framework.certify.order import Measurement, enough, fit
 from framework.certify.sets import SetBed
+from framework.certify.slope import Measurement, enough, fit
 from framework.certify.tokens import TokenSetBed
 from framework.denoiser import Denoiser, Prediction
 from framework.errors import UserError

@@ -35,7 +35,7 @@ from framework.certify.chains import (
     terminal_error,
 )
 from framework.certify.check import Check, within
-from framework.certify.order import Measurement, Order, enough, fit
+from framework.certify.slope import Measurement, Order, enough, fit
 from framework.denoiser import Prediction
 from framework.errors import UserError
 from framework.grids import UniformTime
