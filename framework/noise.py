@@ -103,15 +103,15 @@ class SampleKey:
 
     def _words(self, count: int) -> np.ndarray:
         """Random 64-bit words (B, count), each row from its own key."""
-        out = np.empty((len(self.samples), count), dtype=np.uint64)
         bits = _scratch.bits
         state = bits.state
         registers = state["state"]["state"]
-        for row, start in zip(out, self._starts(), strict=True):
+        rows = []
+        for start in self._starts():
             registers[:] = start
             bits.state = state
-            row[:] = bits.random_raw(count)
-        return out
+            rows.append(bits.random_raw(count))
+        return rows[0][None] if len(rows) == 1 else np.concatenate(rows).reshape(-1, count)
 
     def _starts(self) -> np.ndarray:
         """The state from which each row's generator starts: (B, 4), three words and its counter."""

@@ -28,7 +28,7 @@ from framework.processes.gaussian import Gaussian
 from framework.processes.process import Process
 from framework.solvers.plan import Plan, Solver, Stage
 from framework.spaces import Space
-from framework.state import Condition, State, batch_size, combine, device_of
+from framework.state import Coefficient, Condition, State, batch_size, combine, device_of
 
 
 @dataclass(frozen=True)
@@ -154,13 +154,14 @@ class Execution:
         """The next state from the current one; `index` is the stage's place in the plan."""
         self.states.appendleft(x)
         if stage.evaluate:
-            t = torch.tensor(stage.time, dtype=torch.float64).expand(batch_size(x))
+            t = torch.full((batch_size(x),), stage.time, dtype=torch.float64)
             prediction = self.denoiser(x, t, self.condition)
             clean = self.space.project(prediction.clean, self.condition)
             self.predictions.appendleft(prediction if clean is prediction.clean else prediction.with_clean(clean))
         if stage.draw:
             self.noises.appendleft(self.space.noise(self.key.along(index + 1, stage.path), self.condition))
-        terms = list(zip(stage.states, self.states, strict=False))
+        terms: list[tuple[Coefficient, State]] = list(zip(stage.states, self.states, strict=False))
         terms += [(b, p.clean) for b, p in zip(stage.cleans, self.predictions, strict=False)]
-        terms += zip(stage.noises, self.noises, strict=False)
+        if stage.noises:
+            terms += zip(stage.noises, self.noises, strict=False)
         return self.space.project(combine(terms), self.condition)

@@ -65,23 +65,33 @@ def combine(terms: Iterable[tuple[Coefficient, State]]) -> State:
     Raises:
         ValueError: there is no term.
     """
-    terms = list(terms)
-    if not terms:
+    given = list(terms)
+    if not given:
         raise ValueError("a linear combination needs at least one term")
-    kept = [(c, s) for c, s in terms if isinstance(c, Tensor) or c != 0.0] or terms[:1]
-    coefficients = [_number(c) for c, _ in kept]
+    kept = [(_number(c), s) for c, s in given if isinstance(c, Tensor) or c != 0.0] or given[:1]
+    if isinstance(kept[0][1], Tensor):
+        return _add(kept)  # type: ignore[arg-type]
+    coefficients = [c for c, _ in kept]
+    return map_state(lambda *parts: _add(zip(coefficients, parts, strict=True)), *(s for _, s in kept))
 
-    def add(*parts: Tensor) -> Tensor:
-        first = coefficients[0]
-        total = parts[0] if isinstance(first, float) and first == 1.0 else expand(first, parts[0]) * parts[0]
-        for coefficient, part in zip(coefficients[1:], parts[1:], strict=True):
-            if isinstance(coefficient, Tensor):
-                total = total + expand(coefficient, part) * part
-            else:
-                total = torch.add(total, part, alpha=coefficient)
-        return total
 
-    return map_state(add, *(s for _, s in kept))
+def _add(terms: Iterable[tuple[Coefficient, Tensor]]) -> Tensor:
+    """The same for tensors, of terms that all count; what was made here is added to in place."""
+    total: Tensor | None = None
+    fresh = False
+    for coefficient, part in terms:
+        scale = expand(coefficient, part)
+        if total is None:
+            fresh = isinstance(scale, Tensor) or scale != 1.0
+            total = part * scale if fresh else part
+        elif isinstance(scale, Tensor):
+            total, fresh = total + scale * part, True
+        elif fresh and part.dtype == total.dtype:
+            total.add_(part, alpha=scale)
+        else:
+            total, fresh = torch.add(total, part, alpha=scale), True
+    assert total is not None
+    return total
 
 
 def _number(coefficient: Coefficient) -> Coefficient:

@@ -134,7 +134,7 @@ def test_a_power_law_has_its_power() -> None:
     assert order.value == pytest.approx(3, abs=1e-9) and order.low == pytest.approx(3, abs=1e-9)
     drifting = fit(steps, np.array([spread * (n**-2.0 + 40 * n**-3.0) for n in steps]), 1e-10)
     assert drifting.value == pytest.approx(2.26, abs=0.01)
-    assert drifting.low == pytest.approx(2, abs=0.1)  # to where it drifts
+    assert drifting.low == pytest.approx(2, abs=0.15)  # to where it drifts
 
 
 def test_errors_at_the_floor_say_nothing() -> None:
