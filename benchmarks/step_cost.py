@@ -42,7 +42,7 @@ from framework.state import Condition
 
 SIZES = ((1, 4, 64, 64), (64, 3, 32, 32))
 STEPS = (20, 50)
-FEWEST, LONGEST = 5, 10.0  # rounds of a case, and seconds after which no more are begun
+FEWEST, LONGEST = 5, 2.0  # rounds of a case, and seconds after which no more are begun
 BETAS = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
 
 

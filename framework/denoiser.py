@@ -64,6 +64,7 @@ class Denoiser(Protocol):
     def __call__(self, x_t: State, t: Tensor, condition: Condition) -> Prediction: ...
 
 
+KEPT = 4096  # times whose numbers a denoiser keeps
 NoiseLevel = Callable[[Schedule, Tensor], Tensor]
 
 
@@ -121,23 +122,56 @@ class NetworkDenoiser:
         check_terminal(schedule, parametrization)
         self.network, self.schedule, self.parametrization = network, schedule, parametrization
         self.space, self.noise_level, self.ledger = space, noise_level, ledger
+        self._kept: dict[float, _Numbers] = {}
 
     def raw(self, x_t: State, t: Tensor, condition: Condition) -> State:
         """The network's own output at x_t, projected onto the space: a prediction of the parametrisation's target."""
         return self._raw(x_t, t, self.schedule.alpha(t), self.schedule.sigma(t), condition)
 
     def _raw(self, x_t: State, t: Tensor, alpha: Tensor, sigma: Tensor, condition: Condition) -> State:
-        scaled = combine([(self.parametrization.input_scale(alpha, sigma), x_t)])
-        level = self.noise_level(self.schedule, t).to(device=device_of(x_t), dtype=torch.float32)
-        return self.space.project(self.network(scaled, level.expand(batch_size(x_t)), condition), condition)
+        scale = self.parametrization.input_scale(alpha, sigma)
+        return self._network(x_t, scale, self.noise_level(self.schedule, t), condition)
+
+    def _network(self, x_t: State, scale: Coefficient, level: Tensor, condition: Condition) -> State:
+        level = level.to(device=device_of(x_t), dtype=torch.float32).expand(batch_size(x_t))
+        return self.space.project(self.network(combine([(scale, x_t)]), level, condition), condition)
 
     def __call__(self, x_t: State, t: Tensor, condition: Condition) -> Prediction:
         t = shared(t)
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
-        y = self._raw(x_t, t, alpha, sigma, condition)
         if self.ledger is not None:
             self.ledger.count_forward(batch_size(x_t))
+        if t.ndim == 0 and t.device.type == "cpu" and not t.requires_grad:
+            at = self._numbers_at(t)
+            y = self._network(x_t, at.scale, at.level, condition)
+            return Prediction(combine([(at.weights[0], x_t), (at.weights[1], y)]), x_t, at.alpha, at.sigma)
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        y = self._raw(x_t, t, alpha, sigma, condition)
         return Prediction(self.parametrization.clean(x_t, y, alpha, sigma), x_t, alpha, sigma)
+
+    def _numbers_at(self, t: Tensor) -> _Numbers:
+        """All that depends on the time alone, kept: a sampler asks for few times, and for each of them again."""
+        time = t.item()
+        found = self._kept.get(time)
+        if found is None:
+            alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+            scale = self.parametrization.input_scale(alpha, sigma).item()
+            a, b = self.parametrization.clean_weights(alpha, sigma)
+            found = _Numbers(alpha, sigma, scale, self.noise_level(self.schedule, t), (a.item(), b.item()))
+            if len(self._kept) >= KEPT:
+                self._kept.clear()
+            self._kept[time] = found
+        return found
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """A time's alpha and sigma, the scale of the network's input, its noise level, and the clean mean's weights."""
+
+    alpha: Tensor
+    sigma: Tensor
+    scale: float
+    level: Tensor
+    weights: tuple[float, float]
 
 
 def shared(t: Tensor) -> Tensor:

@@ -27,7 +27,9 @@ import torch
 from torch import Tensor
 
 WORD = 2**64 - 1
-UNIT = (1 - 2.0**-24) * 2.0**-31  # a 32-bit integer becomes a float32 inside (-1, 1), at most the largest below 1
+# A 32-bit integer becomes a float32 inside (-1, 1), at most the largest below 1; a tensor, so that torch's default type
+# has no say.
+UNIT = torch.tensor((1 - 2.0**-24) * 2.0**-31, dtype=torch.float32)
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's, with the two that follow
 MIXERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)

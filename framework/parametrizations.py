@@ -50,11 +50,16 @@ class Parametrization(ABC):
         p, q = self.pair(alpha, sigma)
         return combine([(p, clean), (q, noise)])
 
-    def clean(self, x_t: State, y: State, alpha: Tensor, sigma: Tensor) -> State:
-        """x_0 from x_t and a prediction y of the target."""
+    def clean_weights(self, alpha: Tensor, sigma: Tensor) -> Pair:
+        """(a, b) with x_0 = a x_t + b y."""
         p, q = self.pair(alpha, sigma)
         d = alpha * q - sigma * p
-        return combine([(q / d, x_t), (-sigma / d, y)])
+        return q / d, -sigma / d
+
+    def clean(self, x_t: State, y: State, alpha: Tensor, sigma: Tensor) -> State:
+        """x_0 from x_t and a prediction y of the target."""
+        a, b = self.clean_weights(alpha, sigma)
+        return combine([(a, x_t), (b, y)])
 
     def noise(self, x_t: State, y: State, alpha: Tensor, sigma: Tensor) -> State:
         """z from x_t and a prediction y of the target."""
@@ -90,8 +95,11 @@ class Data(UnitInput):
     def pair(self, alpha: Tensor, sigma: Tensor) -> Pair:
         return torch.ones_like(alpha), torch.zeros_like(alpha)
 
+    def clean_weights(self, alpha: Tensor, sigma: Tensor) -> Pair:
+        return torch.zeros_like(alpha), torch.ones_like(alpha)  # also at sigma = 0, where d = 0
+
     def clean(self, x_t: State, y: State, alpha: Tensor, sigma: Tensor) -> State:
-        return y  # also at sigma = 0, where d = 0 but nothing needs to be solved
+        return y
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,7 @@ class Execution:
 
     def __init__(self, plan: Plan, denoiser: Denoiser, space: Space, condition: Condition, key: NoiseKey) -> None:
         self.denoiser, self.space, self.condition, self.key = denoiser, space, condition, key
+        self.times = torch.tensor([stage.time for stage in plan], dtype=torch.float64)
         self.states: deque[State] = deque(maxlen=max(len(stage.states) for stage in plan))
         self.predictions: deque[Prediction] = deque(maxlen=max(1, *(len(stage.cleans) for stage in plan), 1))
         self.noises: deque[State] = deque(maxlen=max(1, *(len(stage.noises) for stage in plan), 1))
@@ -154,7 +155,7 @@ class Execution:
         """The next state from the current one; `index` is the stage's place in the plan."""
         self.states.appendleft(x)
         if stage.evaluate:
-            t = torch.full((batch_size(x),), stage.time, dtype=torch.float64)
+            t = self.times[index].expand(batch_size(x))
             prediction = self.denoiser(x, t, self.condition)
             clean = self.space.project(prediction.clean, self.condition)
             self.predictions.appendleft(prediction if clean is prediction.clean else prediction.with_clean(clean))

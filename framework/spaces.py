@@ -4,13 +4,14 @@ A Space draws standard noise in the subspace, projects onto it, and counts its d
 centre of mass is exactly zero in every state: the sampler projects after each stage, training projects each target.
 
     Euclidean            all of R^d: images, spectrograms
-    Masked               sets of varying size, padded: rows where condition[mask] is False are zero
+    Masked               sets and sequences of varying size, padded: rows where condition[mask] is False are zero
     ZeroCentreOfMass     Masked, and the mean over valid rows is zero (Xu et al. 2022, GeoDiff; Hoogeboom et al. 2022)
     Product              one space a component
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -63,20 +64,33 @@ class Euclidean:
 
 @dataclass(frozen=True)
 class Masked:
-    """Sets of up to N rows of `features` numbers; condition[mask] is bool (B, N) and says which rows are real."""
+    """Sets and sequences of up to N rows; condition[mask] is bool (B, N) and says which rows are real.
 
-    features: int
+    `features` is the shape of a row, or the number of its features. The noise of a row does not depend on N.
+    """
+
+    features: int | Sequence[int]
     mask: str = "mask"
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """The shape of a row."""
+        return (self.features,) if isinstance(self.features, int) else tuple(self.features)
 
     def noise(self, key: NoiseKey, condition: Condition) -> Tensor:
         rows = condition[self.mask].shape[1]
-        return self.project(key.normal((rows, self.features), _reference(condition)), condition)
+        return self.project(key.normal((rows, *self.row), _reference(condition)), condition)
 
     def project(self, x: Tensor, condition: Condition) -> Tensor:  # type: ignore[override]
-        return torch.where(condition[self.mask].unsqueeze(-1), x, 0.0)
+        return torch.where(self._real(condition), x, 0.0)
 
     def degrees_of_freedom(self, condition: Condition) -> Tensor:
-        return condition[self.mask].sum(1).double() * self.features
+        return condition[self.mask].sum(1).double() * math.prod(self.row)
+
+    def _real(self, condition: Condition) -> Tensor:
+        """The mask (B, N, 1, ...) beside a state."""
+        mask: Tensor = condition[self.mask]
+        return mask.reshape(mask.shape + (1,) * len(self.row))
 
 
 @dataclass(frozen=True)
@@ -84,13 +98,13 @@ class ZeroCentreOfMass(Masked):
     """Masked sets whose valid rows have mean zero: (n - 1) * features dimensions."""
 
     def project(self, x: Tensor, condition: Condition) -> Tensor:  # type: ignore[override]
-        mask = condition[self.mask].unsqueeze(-1)
+        mask = self._real(condition)
         x = torch.where(mask, x, 0.0)
         mean = x.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
         return torch.where(mask, x - mean, 0.0)
 
     def degrees_of_freedom(self, condition: Condition) -> Tensor:
-        return (condition[self.mask].sum(1).double() - 1).clamp(min=0) * self.features
+        return (condition[self.mask].sum(1).double() - 1).clamp(min=0) * math.prod(self.row)
 
 
 @dataclass(frozen=True)

@@ -66,13 +66,17 @@ class Path:
 
 
 def _divisors(grid: Grid, steps: Sequence[int]) -> list[int]:
-    """`steps` themselves; or, for a table of T times, the most steps that divide it, halved as often as that goes."""
+    """`steps` themselves; or, for a table of T times, the longest chain of halves that divide it."""
     table = getattr(grid, "timesteps", None)
     if table is None:
         return list(steps)
-    parts = [max(n for n in range(1, min(max(steps), table) + 1) if table % n == 0)]
-    while parts[0] % 2 == 0 and parts[0] // 2 >= min(steps):
-        parts.insert(0, parts[0] // 2)
+    parts: list[int] = []
+    for n in range(min(steps), min(max(steps), table) + 1):
+        chain = [n]
+        while table % n == 0 and chain[0] % 2 == 0 and chain[0] // 2 >= min(steps):
+            chain.insert(0, chain[0] // 2)
+        if table % n == 0 and len(chain) >= len(parts):
+            parts = chain
     if len(parts) < 2:
         raise UserError(f"a table of {table} times is not cut evenly into any of {min(steps)} to {max(steps)} steps")
     return parts

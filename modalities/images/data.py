@@ -17,9 +17,9 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from framework.data.bad_items import BadItem
+from framework.data.parts import turns
 from framework.training.loader import ResumableLoader
-from modalities.images.bad_items import BadItem
-from modalities.images.counter import uniforms
 from modalities.images.digits import DIGIT_NAMES, Digits
 from modalities.images.image_set import ImageSet, WithMirrored
 from modalities.images.scenes import find_preset, parse
@@ -102,12 +102,12 @@ class ImageData(L.LightningDataModule):
 
     def classes(self, n: int, seed: int) -> list[int]:
         """`n` classes in equal numbers, in an order of the seed's."""
-        return [int(label) for label in _turns(len(self.class_names), n, seed, "prompts")]
+        return [int(label) for label in turns(len(self.class_names), n, seed, "prompts")]
 
     def captions(self, n: int, seed: int) -> list[str]:
         """`n` captions of images that were not trained on, chosen by the seed."""
         items = self.reference_set()
-        return [items[int(i)]["caption"] for i in _turns(_length(items), n, seed, "prompts")]
+        return [items[int(i)]["caption"] for i in turns(_length(items), n, seed, "prompts")]
 
     def probes(self, n: int, seed: int) -> list[str]:
         """`n` prompts for what the data do not show, to see how far a model goes beyond them; none by default.
@@ -123,7 +123,7 @@ class ImageData(L.LightningDataModule):
     def reference(self, n: int, seed: int) -> Reference:
         """`n` different real images that were not trained on, chosen by the seed; all if there are fewer."""
         items = self.reference_set()
-        return gather(items, _turns(_length(items), min(n, _length(items)), seed, "reference"))
+        return gather(items, turns(_length(items), min(n, _length(items)), seed, "reference"))
 
     def reference_set(self) -> Dataset[Item]:
         """The set that `reference` draws from: real images that were not trained on."""
@@ -139,12 +139,6 @@ def gather(items: Dataset[Item], indices: Sequence[int] | np.ndarray) -> Referen
         torch.tensor([item["label"] for item in chosen]),
         [item["caption"] for item in chosen],
     )
-
-
-def _turns(count: int, n: int, seed: int, stream: str) -> np.ndarray:
-    """`n` of `count` numbers in an order of the seed's: each once before any comes again."""
-    order = np.argsort(uniforms(seed, stream, np.arange(count), 1)[:, 0])
-    return np.resize(order, n)
 
 
 def _length(items: Dataset[Item]) -> int:

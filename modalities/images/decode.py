@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from modalities.images.bad_items import DataError
+from framework.data.bad_items import DataError
 
 
 def decode(encoded: bytes, size: int) -> UInt8[np.ndarray, "3 size size"]:

@@ -17,8 +17,8 @@ from jaxtyping import Float
 from tensordict import TensorDict
 from torch import Tensor, nn
 
-from modalities.images.text import TextModel
-from modalities.images.unet import check_canvas
+from framework.backbones.text import TextModel
+from framework.backbones.unet import check_canvas
 
 
 class DiffusersUNet(nn.Module):

@@ -17,8 +17,8 @@ from jaxtyping import UInt8
 from rich.progress import track
 from torch.utils.data import Dataset
 
-from modalities.images.bad_items import BadItem, DataError, check_share, write_skipped
-from modalities.images.counter import share
+from framework.data.bad_items import BadItem, DataError, check_share, write_skipped
+from framework.data.parts import Part, split_by_name
 from modalities.images.decode import decode
 from modalities.images.shapes import Item
 from modalities.images.sources import EncodedImage, Listing
@@ -76,16 +76,9 @@ class ImageSet(Dataset[Item]):
             pixels = torch.from_numpy(decode_item(item, self.size))
         return Item(image=pixels, caption=item.caption, label=item.label)
 
-    def split(self, held_out_share: float) -> tuple[Part, Part]:
+    def split(self, held_out_share: float) -> tuple[Part[Item], Part[Item]]:
         """The training part and the held-out part, by a hash of the items' names; neither may be empty."""
-        held_out = np.array([share(item.name) < held_out_share for item in self.items])
-        parts = Part(self, np.flatnonzero(~held_out)), Part(self, np.flatnonzero(held_out))
-        if not all(len(part) for part in parts):
-            raise DataError(
-                f"holding out {held_out_share:g} of {len(self)} images leaves {len(parts[0])} for training "
-                f"and {len(parts[1])} held out; give more images or change data.held_out_share"
-            )
-        return parts
+        return split_by_name(self, [item.name for item in self.items], held_out_share)
 
 
 def decode_item(item: EncodedImage, size: int) -> UInt8[np.ndarray, "3 size size"]:
@@ -94,19 +87,6 @@ def decode_item(item: EncodedImage, size: int) -> UInt8[np.ndarray, "3 size size
         return decode(item.read(), size)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}") from None
-
-
-class Part(Dataset[Item]):
-    """Some items of a set."""
-
-    def __init__(self, whole: Dataset[Item], indices: Sequence[int] | np.ndarray) -> None:
-        self.whole, self.indices = whole, np.asarray(indices)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Item:
-        return self.whole[int(self.indices[index])]
 
 
 class WithMirrored(Dataset[Item]):

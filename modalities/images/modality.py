@@ -16,15 +16,15 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from framework.conditions import ClassCondition, ConditionKind, Unconditional
 from framework.errors import DataError, UserError
+from framework.metrics.feature_net import FeatureExtractor, FeatureNet, load_or_train
 from framework.metrics.measurement import Measurement
+from framework.metrics.pictures import Pictures, evaluate_images, verdict_metrics
 from framework.modality import Modality
 from framework.spaces import Euclidean
-from modalities.images.conditions import ClassCondition, ImageCondition, Unconditional
 from modalities.images.data import ImageData, gather
-from modalities.images.features import FeatureExtractor, FeatureNet, load_or_train
 from modalities.images.inception import InceptionFeatures
-from modalities.images.metrics import Pictures, evaluate_images, verdict_metrics
 from modalities.images.render import contact_sheet, save_gif, save_png, trajectory_strip
 
 FEATURE_ITEMS = 8_000  # images that the feature network is trained on
@@ -44,7 +44,7 @@ class Images(Modality):
 
     def __init__(
         self,
-        condition: ImageCondition,
+        condition: ConditionKind,
         size: int | None = None,
         channels: int | None = None,
     ) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 
-from modalities.images.counter import share
+from framework.data.counter import share
 
 COLOURS = {"red": (220, 45, 45), "green": (40, 170, 70), "blue": (50, 80, 220), "yellow": (240, 205, 45)}
 BACKGROUNDS = {"black": (8, 8, 8), "white": (247, 247, 247), "grey": (128, 128, 128)}

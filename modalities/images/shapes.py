@@ -21,7 +21,7 @@ from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from modalities.images.counter import uniforms
+from framework.data.counter import uniforms
 from modalities.images.scenes import (
     BACKGROUNDS,
     COLOURS,

@@ -18,15 +18,15 @@ from experiments.configuration import allowed, compose, plain
 from experiments.errors import ConfigurationError
 from experiments.explain import choices
 from framework import load
+from framework.backbones.text import WordTokenizer
 from framework.build import check
+from framework.conditions import ClassCondition, TextCondition, Unconditional
 from framework.guidance.off import Off
 from framework.metrics.measurement import read_metrics
 from framework.modality import drop
 from framework.plugins import load_modality
-from modalities.images.conditions import ClassCondition, TextCondition, Unconditional
 from modalities.images.data import ShapesData
 from modalities.images.modality import Images
-from modalities.images.text import WordTokenizer
 
 PRESETS = [
     "images/cifar10",

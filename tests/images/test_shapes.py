@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from framework.data.counter import uniforms
 from modalities.images import shapes
-from modalities.images.counter import uniforms
 from modalities.images.scenes import (
     BACKGROUNDS,
     COLOURS,

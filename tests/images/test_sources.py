@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from modalities.images.bad_items import DataError
+from framework.data.bad_items import DataError
 from modalities.images.data import Cifar10Data, DigitsData, ImageData, ImageFolderData, ShapesData
 from modalities.images.decode import decode
 from modalities.images.digits import DIGIT_NAMES, Digits

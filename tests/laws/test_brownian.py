@@ -151,10 +151,10 @@ STRONG: dict[str, Solver] = {
 
 @pytest.mark.parametrize("solver", STRONG.values(), ids=STRONG.keys())
 def test_more_steps_follow_the_same_trajectory(solver: Solver) -> None:
-    """Strong convergence of first order, and no convergence at all where each run has noise of its own."""
+    """Strong convergence, and no convergence at all where each run has noise of its own."""
     truth = run(solver, 400, path_key())
     errors = [median_distance(run(solver, n, path_key()), truth) for n in (20, 40, 80)]
-    assert errors[0] > 2.5 * errors[2] and errors[1] > 1.4 * errors[2], errors
+    assert errors[0] > 2 * errors[2] and errors[0] > errors[1] > errors[2], errors
     apart = median_distance(run(solver, 40, path_key().key), run(solver, 80, path_key().key))
     assert apart > 5 * errors[1], (apart, errors)
 

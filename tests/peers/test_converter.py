@@ -53,7 +53,7 @@ def config(name: str, **options: Any) -> dict[str, Any]:
 # What is read, in how many steps it is sampled (0: not compared), and how far the samples may be from theirs. They have
 # float32 tables; between the table's levels they tell the network another time step than the noise level's, since they
 # take log(sigma) for linear here and sigma there; and some round it or cut it to a whole number.
-FLOAT32, BETWEEN, WHOLE = 1e-5, 1e-4, 5e-3
+FLOAT32, BETWEEN, WHOLE = 1e-5, 2e-4, 5e-3
 CASES: dict[str, tuple[dict[str, Any], int, float]] = {
     "DDPM": (config("DDPM", **UNCLIPPED), 10, FLOAT32),
     "DDPM, clipped": (config("DDPM", clip_sample_range=1.1), 10, FLOAT32),

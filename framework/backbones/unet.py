@@ -1,4 +1,4 @@
-"""A UNet for images in the line of ADM and EDM, conditioned on noise level, classes and text.
+"""A UNet in the line of ADM and EDM, for pictures of any channels, conditioned on noise level, classes and text.
 
 Levels l = 0, 1, ... hold width * multipliers[l] channels at 1 / 2^l of the canvas. The way down keeps the
 output of every block and the way up concatenates them again; in between, and at the levels named in
@@ -14,7 +14,7 @@ speed (Shi et al., arXiv 1609.05158).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -24,8 +24,8 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modalities.images.text import TextModel
-from modalities.images.unet_blocks import (
+from framework.backbones.text import TextModel
+from framework.backbones.unet_blocks import (
     ImageAttention,
     NoiseEmbedding,
     ResidualBlock,
@@ -41,17 +41,19 @@ class UNet(nn.Module):
     """x_t (B, C, H, W), noise level (B,) in [0, 1000] and a condition -> an image, zero when fresh.
 
     Args:
-        channels: colour channels C of the image.
+        channels: channels C of the picture that is read.
         width: channels of the finest level.
         multipliers: channels of each level, in units of `width`; their number is the number of levels.
         blocks: residual blocks a level (one more on the way up).
         attention: the levels that attend, 0 being the finest; the middle always does.
         heads: attention heads; divides the channels of every level that attends.
         num_classes: reads the condition's `label` (B,) int64 in [0, num_classes], the last meaning "none".
+        labels: reads several labels likewise, each by the name and with the number of classes that are given here.
         text: reads the condition's `tokens` (B, L) and `text_mask` (B, L) through this encoder.
         patch: folds squares of patch x patch pixels into channels before the first level and unfolds them
             after the last.
         dropout: probability within each residual block.
+        out_channels: channels of the output, where they are not those of the input.
     """
 
     def __init__(
@@ -66,8 +68,12 @@ class UNet(nn.Module):
         text: TextModel | None = None,
         patch: int = 1,
         dropout: float = 0.0,
+        labels: Mapping[str, int] | None = None,
+        out_channels: int | None = None,
     ) -> None:
         super().__init__()
+        out_channels = out_channels or channels
+        classes = {**({} if num_classes is None else {"label": num_classes}), **(labels or {})}
         if unknown := sorted(set(attention) - set(range(len(multipliers)))):
             raise ValueError(f"attention at levels {unknown}, but the levels are 0 to {len(multipliers) - 1}")
         if patch < 1 or blocks < 1:
@@ -78,7 +84,7 @@ class UNet(nn.Module):
         text_width = None if text is None else text.width
 
         self.noise = NoiseEmbedding(width, embedding)
-        self.label = None if num_classes is None else nn.Embedding(num_classes + 1, embedding)
+        self.labels = nn.ModuleDict({name: nn.Embedding(n + 1, embedding) for name, n in classes.items()})
         self.text = text
         self.pooled = None if text_width is None else TextEmbedding(text_width, embedding)
 
@@ -116,21 +122,21 @@ class UNet(nn.Module):
                 self.joins.append(True)
 
         self.head = nn.Sequential(
-            group_norm(c), nn.SiLU(), zeroed(nn.Conv2d(c, channels * patch**2, 3, padding=1))
+            group_norm(c), nn.SiLU(), zeroed(nn.Conv2d(c, out_channels * patch**2, 3, padding=1))
         )  # fmt: skip
 
     def forward(
         self, x_t: Float[Tensor, "b c h w"], noise_level: Float[Tensor, " b"], condition: TensorDict
     ) -> Float[Tensor, "b c h w"]:
-        """The raw output of the network for B images; float32 in, float32 out, whatever it computes in.
+        """The raw output of the network for B pictures; float32 in, float32 out, whatever it computes in.
 
         Raises ValueError when the canvas is not a multiple of `patch * 2^(levels - 1)` pixels.
         """
         check_canvas(x_t, self.stride)
         e = self.noise(noise_level)
         words = mask = None
-        if self.label is not None:
-            e = e + self.label(condition["label"])
+        for name, embedding in self.labels.items():
+            e = e + embedding(condition[name])
         if self.text is not None and self.pooled is not None:
             mask = condition["text_mask"]
             words, pooled = self.text(condition["tokens"], mask)
@@ -172,7 +178,7 @@ def check_canvas(x_t: Float[Tensor, "b c h w"], stride: int) -> None:
     if height % stride or width % stride:
         raise ValueError(
             f"a canvas of {height}x{width} pixels does not fit this UNet: both sides must be multiples of "
-            f"{stride}; resize or crop the images, or use fewer levels or a smaller patch"
+            f"{stride}; resize or crop, or use fewer levels or a smaller patch"
         )
 
 

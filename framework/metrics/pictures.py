@@ -21,14 +21,13 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
+from framework.metrics.feature_net import FeatureExtractor, FeatureNet, extract
 from framework.metrics.frechet import Moments, frechet_distance
 from framework.metrics.intervals import Interval, block_interval, wilson
 from framework.metrics.kernel import kernel_distance
 from framework.metrics.measurement import Measurement
 from framework.metrics.precision_recall import DENSITY_NEIGHBOURS, overlap_intervals
 from framework.metrics.rows import Rows
-
-from .features import FeatureExtractor, FeatureNet, extract
 
 BLOCKS = 20
 # With fewer images the set metrics are NaN: what the jackknife leaves must hold the neighbours, and spread.

@@ -1,8 +1,9 @@
-"""Conditions of images: from a batch of data, or from a person's words, to the tensors that a backbone reads.
+"""Conditions: from a batch of data, or from a person's words, to the tensors that a backbone reads.
 
     kind            keys                                        null
     TextCondition   tokens (B, L) int64, text_mask (B, L) bool  the empty text ""
     ClassCondition  label (B,) int64 in [0, num_classes]        label = num_classes
+    Fields          one such label a field, by its name         each at its last index
     Unconditional   none                                        itself
 
 The null condition says nothing. Training replaces a share of the conditions by it, so that one network learns the
@@ -11,6 +12,7 @@ conditional and the unconditional distribution: Ho & Salimans, "Classifier-Free 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Protocol, runtime_checkable
@@ -19,12 +21,12 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from framework.backbones.text import Tokenizer
 from framework.errors import DataError, PromptError
-from modalities.images.text import Tokenizer
 
 
 @runtime_checkable
-class ImageCondition(Protocol):
+class ConditionKind(Protocol):
     """What all kinds of condition can do; a condition is a TensorDict with batch_size [B]."""
 
     def encode(self, batch: Mapping[str, Any]) -> TensorDict:
@@ -62,7 +64,7 @@ class TextCondition:
 
 
 class ClassCondition:
-    """One of `names` for each image; the index after the last means "no class", as does -1 in the data."""
+    """One of `names` for each sample; the index after the last means "no class", as does -1 in the data."""
 
     def __init__(self, names: Sequence[str]) -> None:
         if len(set(names)) != len(names):
@@ -116,10 +118,10 @@ class Unconditional:
     """No condition at all: an empty TensorDict that knows the batch size."""
 
     def encode(self, batch: Mapping[str, Any]) -> TensorDict:
-        return TensorDict({}, batch_size=[len(batch["image"])])
+        return TensorDict({}, batch_size=[len(next(iter(batch.values())))])
 
     def parse(self, prompts: Sequence[str | int]) -> TensorDict:
-        """Only the empty prompt has a meaning: it asks for one image."""
+        """Only the empty prompt has a meaning: it asks for one sample."""
         if unheard := [prompt for prompt in prompts if prompt != ""]:
             raise PromptError(
                 f"this model is unconditional and cannot follow the prompt {unheard[0]!r}; leave it empty"
@@ -128,3 +130,73 @@ class Unconditional:
 
     def null(self, condition: TensorDict) -> TensorDict:
         return condition
+
+
+class Fields:
+    """Several labels a sample, each one of the names of its field: a digit and a speaker, say.
+
+    The condition has a key for each field, int64 (B,), of which the index after the last name means "not said", as does
+    -1 in the data, whose `labels` (B, H) have a column for each field in order. A prompt is a mapping, or text such as
+    "digit=7 speaker=theo"; what it leaves out is not said.
+
+    Args:
+        fields: the names of each field's classes.
+    """
+
+    def __init__(self, fields: Mapping[str, Sequence[str]]) -> None:
+        if not fields:
+            raise ValueError("a condition of fields needs at least one field")
+        self.fields = {name: ClassCondition(list(names)) for name, names in fields.items()}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The number of classes of each field."""
+        return {name: kind.num_classes for name, kind in self.fields.items()}
+
+    def encode(self, batch: Mapping[str, Any]) -> TensorDict:
+        """Raises DataError for a label that its field has not."""
+        columns = torch.as_tensor(batch["labels"]).reshape(-1, len(self.fields)).unbind(1)
+        return self._gather({
+            name: kind.encode({"label": column})
+            for (name, kind), column in zip(self.fields.items(), columns, strict=True)
+        })  # fmt: skip
+
+    def parse(self, prompts: Sequence[str | Mapping[str, Any]]) -> TensorDict:
+        said = [self._said(prompt) for prompt in prompts]
+        return self._gather({
+            name: kind.parse([row.get(name, "") for row in said]) for name, kind in self.fields.items()
+        })  # fmt: skip
+
+    def null(self, condition: TensorDict) -> TensorDict:
+        parts = {name: torch.full_like(condition[name], kind.num_classes) for name, kind in self.fields.items()}
+        return TensorDict(parts, batch_size=condition.batch_size)
+
+    def describe(self, prompt: str | Mapping[str, Any]) -> str:
+        """A prompt in words: "digit 7, speaker theo"."""
+        said = self._said(prompt)
+        names = {name: said[name] for name in self.fields if said.get(name, "") != ""}
+        return ", ".join(
+            f"{name} {self.fields[name].names[v] if isinstance(v, int) else v}" for name, v in names.items()
+        )
+
+    def _said(self, prompt: str | Mapping[str, Any]) -> dict[str, Any]:
+        if isinstance(prompt, Mapping):
+            said = dict(prompt)
+        else:
+            words = [word.partition("=") for word in re.split(r"[\s,]+", prompt.strip()) if word]
+            if unclear := [word[0] for word in words if not word[1]]:
+                known = " ".join(f"{name}={kind.names[0]}" for name, kind in self.fields.items())
+                raise PromptError(
+                    f"the prompt {prompt!r} has {unclear[0]!r} where a field=value belongs, as in: {known}"
+                )
+            said = {name: value for name, _, value in words}
+        if unknown := [name for name in said if name not in self.fields]:
+            nearest = get_close_matches(unknown[0], self.fields, n=1, cutoff=0.0)[0]
+            raise PromptError(
+                f"unknown field {unknown[0]!r}; did you mean {nearest!r}? The fields are: {', '.join(self.fields)}"
+            )
+        return said
+
+    def _gather(self, parts: Mapping[str, TensorDict]) -> TensorDict:
+        labels = {name: part["label"] for name, part in parts.items()}
+        return TensorDict(labels, batch_size=next(iter(parts.values())).batch_size)

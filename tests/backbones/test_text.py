@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from framework.backbones.text import PretrainedText, TextEncoder, TextModel, Tokenizer, WordTokenizer
 from modalities.images.scenes import VOCABULARY
-from modalities.images.text import PretrainedText, TextEncoder, TextModel, Tokenizer, WordTokenizer
 
 CAPTIONS = ["", "a small red circle", "a large blue square left of a green triangle, on a white background!"]
 
@@ -56,7 +56,7 @@ def test_long_texts_lose_their_end() -> None:
 def test_hash_is_the_same_in_every_process() -> None:
     """Python's own hash() is salted in each process: a model trained in one would be deaf in the next."""
     code = (
-        "from modalities.images.text import WordTokenizer\n"
+        "from framework.backbones.text import WordTokenizer\n"
         "print(WordTokenizer().tokenize(['a red circle'])[0].tolist())"
     )
     out = []
@@ -176,5 +176,5 @@ def test_unknown_kind_names_the_known_ones() -> None:
 
 
 def test_transformers_is_not_imported_with_the_module() -> None:
-    code = "import sys, modalities.images.text; sys.exit('transformers' in sys.modules)"
+    code = "import sys, framework.backbones.text; sys.exit('transformers' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}, check=True)

@@ -6,16 +6,16 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from framework.backbones.text import TextEncoder, WordTokenizer
+from framework.conditions import ClassCondition, ConditionKind, TextCondition, Unconditional
 from framework.modality import drop
-from modalities.images.conditions import ClassCondition, ImageCondition, TextCondition, Unconditional
-from modalities.images.text import TextEncoder, WordTokenizer
 
 BATCH = {
     "image": torch.zeros(3, 3, 16, 16, dtype=torch.uint8),
     "caption": ["a red circle", "", "a blue square on a grey background"],
     "label": torch.tensor([0, -1, 2]),
 }
-KINDS: dict[str, ImageCondition] = {
+KINDS: dict[str, ConditionKind] = {
     "text": TextCondition(WordTokenizer()),
     "class": ClassCondition(["circle", "square", "triangle"]),
     "none": Unconditional(),

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from modalities.images import features
+from framework.metrics import feature_net as features
+from framework.metrics.feature_net import FeatureNet, cache_folder, extract, load_or_train, train_features
 from modalities.images.digits import Digits
-from modalities.images.features import FeatureNet, cache_folder, extract, load_or_train, train_features
 from modalities.images.inception import InceptionFeatures
 
 STEPS = 80

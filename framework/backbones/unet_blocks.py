@@ -62,7 +62,7 @@ class TextEmbedding(nn.Module):
     """The pooled features of a text -> vector of about unit variance, as loud as the embedding of a class.
 
     The mean over many words is small, and each word's share in it smaller yet: without the norm it takes long
-    until the images obey the rarer words.
+    until the samples obey the rarer words.
     """
 
     def __init__(self, features: int, width: int) -> None:

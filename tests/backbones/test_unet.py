@@ -9,10 +9,10 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from framework.backbones.text import TextEncoder
+from framework.backbones.unet import SIZES, UNet, unet
+from framework.backbones.unet_blocks import Attention
 from modalities.images.diffusers_unet import DiffusersTextUNet, DiffusersUNet
-from modalities.images.text import TextEncoder
-from modalities.images.unet import SIZES, UNet, unet
-from modalities.images.unet_blocks import Attention
 
 CAPTIONS = ["a red circle", "", "a blue square left of a red circle"]
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from modalities.images.digits import Digits
-from modalities.images.features import train_features
-from modalities.images.metrics import (
+from framework.metrics.feature_net import train_features
+from framework.metrics.pictures import (
     Pictures,
     evaluate_images,
     feature_metrics,
     label_metrics,
     verdict_metrics,
 )
+from modalities.images.digits import Digits
 
 SET_METRICS = {"frechet", "kid", "precision", "recall", "density", "coverage"}
 

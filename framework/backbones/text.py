@@ -1,4 +1,4 @@
-"""Text for images: words -> tokens -> features that a backbone attends to.
+"""Text as a condition: words -> tokens -> features that a backbone attends to.
 
 A text model does two things: `tokenize` turns strings into integer tokens with a mask of the valid ones, and
 `forward` turns those into one vector a token (`sequence`, for cross-attention) and one a text (`pooled`, for
@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from modalities.images.unet_blocks import Attention
+from framework.backbones.unet_blocks import Attention
 
 PADDING, BEGIN = 0, 1
 _WORD = re.compile(r"\w+|[^\w\s]")

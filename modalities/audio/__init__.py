@@ -1,0 +1,1 @@
+"""Audio: clips, spectrograms and other codecs, backbones, metrics and pages to listen to."""
