@@ -7,19 +7,24 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from experiments.configuration import plain
+from experiments.configuration import allowed, plain
 from experiments.errors import ConfigurationError
 from experiments.models import HOW, load_run, sampling_choices
 from experiments.show import sampling_bar
 
+GENERATE = {"_target_": "framework.editing.requests.Generate"}
+
 
 def run(config: DictConfig | dict[str, Any]) -> None:
-    """Sample as the configuration says."""
+    """Sample as the configuration says; what is wrong with it is said before the model is loaded, where it can be."""
+    from framework.build import build
     from framework.model import Trajectory
 
     settings = plain(config)
-    model = load_run(settings)
     prompts = read_prompts(settings)
+    task = settings.get("task") or GENERATE
+    request = build({"task": task}, allowed(settings))["task"]
+    choices = sampling_choices(settings)
     out = Path(settings["out"] or next_folder(Path(settings["run"]) / "samples"))
     trajectory = Trajectory()
     count = settings["n"] * len(prompts)
@@ -27,6 +32,8 @@ def run(config: DictConfig | dict[str, Any]) -> None:
         raise ConfigurationError(
             f"a trajectory is kept for one batch: {count} samples are more than batch_size={settings['batch_size']}"
         )
+    model = load_run(settings)
+    tasks = request.tasks(model.modality)
     with sampling_bar(count) as bar:
         samples = model.sample(
             [prompt for prompt in prompts for _ in range(settings["n"])],
@@ -35,12 +42,13 @@ def run(config: DictConfig | dict[str, Any]) -> None:
             batch_size=settings["batch_size"],
             hooks=[trajectory] if settings["trajectory"] else [],
             progress=bar,
-            **sampling_choices(settings),
+            tasks=tasks,
+            **choices,
         )
-    files = samples.save(out, {"model": str(settings["run"]), **{key: str(settings[key]) for key in HOW}})
+    how = {key: str(settings[key]) for key in HOW}
+    files = samples.save(out, {"model": str(settings["run"]), **how, **told(task)})
     if settings["trajectory"]:
-        condition = model.condition(samples.prompts)
-        states = [model.modality.decode(state, condition) for state in trajectory.cleans]
+        states = [model.modality.decode(state, samples.condition) for state in trajectory.cleans]
         files = [*model.modality.render_trajectory(states, samples.prompts, out), *files]
     ledger = samples.ledger
     print(
@@ -49,6 +57,14 @@ def run(config: DictConfig | dict[str, Any]) -> None:
         f"wrote {len(files)} files to {out}; look at {files[-1]}",
         flush=True,
     )
+
+
+def told(task: dict[str, Any]) -> dict[str, str]:
+    """A task and its settings as metadata of samples; nothing of one that only generates."""
+    if task == GENERATE:
+        return {}
+    settings = {f"task.{key}": str(value) for key, value in task.items() if key != "_target_" and value is not None}
+    return {"task": str(task["_target_"]).rpartition(".")[2], **settings}
 
 
 def next_folder(parent: Path) -> Path:

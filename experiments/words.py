@@ -21,8 +21,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, QuotedString, Sweep
 from hydra.errors import HydraException
 
-TEXT_KEYS = ("prompt", "negative")
-PATH_KEYS = ("run", "resume", "out", "prompts_file", "data.path")
+TEXT_KEYS = ("prompt", "negative", "task.keep", "task.redo")
+PATH_KEYS = ("run", "resume", "out", "prompts_file", "data.path", "task.input")
 EMPTY_VALUES = ("", "null", "???")
 SEVERAL = {"certify": ("solver", "schedule", "grid")}  # what a command takes many of, or `all`, where others choose one
 

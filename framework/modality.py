@@ -6,6 +6,7 @@ modalities are declared by entry points and use nothing but this file, as a stra
 
     batch of data  --encode-->  (State, Condition)   --decode-->   samples, in the data's own form
     prompts        --parse-->   Condition            --null-->     the condition that says nothing
+    file           --read-->    a batch of one, where samples of one's own can be edited; words --region--> part of it
 
 Shapes: a Condition is a TensorDict with batch_size [B]; a State has B rows and lies in `space`.
 """
@@ -15,14 +16,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor
 
 from framework.errors import UserError
 from framework.metrics.measurement import Measurement
 from framework.spaces import Space
-from framework.state import Condition, State, select
+from framework.state import Condition, State, map_state, select
+
+if TYPE_CHECKING:
+    from framework.editing.task import Task
 
 API_VERSION = 1
 
@@ -105,6 +110,51 @@ class Modality(ABC):
         None says nothing, which is all that is known here.
         """
         return [None] * n
+
+    def complete(self, prompts: Sequence[Any], seed: int, samples: Sequence[int]) -> Sequence[Any]:
+        """Prompts with what they leave open (a length, a number of points) drawn as the data has it, for `parse`.
+
+        What is drawn is a function of the seed and of each sample's index alone.
+        """
+        return prompts
+
+    def read(self, path: Path) -> Mapping[str, Any]:
+        """A file of the field as a batch of one for `encode`, which says nothing of what guidance may drop.
+
+        Raises:
+            UserError: this modality reads no files.
+            DataError: the file cannot be read, or is not of this field.
+        """
+        raise UserError(f"{self.name} cannot be edited: this modality reads no files")
+
+    def region(self, text: str, state: State, condition: Condition) -> State:
+        """Which part of encoded states a person's words name: bool, of a shape that broadcasts to the state's.
+
+        The words are the modality's own, as "time=0.2-0.6" or "x=0-0.5". No words name all that is real. Of a
+        TensorDict state it is a TensorDict, in which a component that no word is about may be missing.
+
+        Raises:
+            UserError: this modality knows no regions, or not this one; the message says which it knows.
+        """
+        if not text.strip():
+            return map_state(lambda part: torch.ones_like(part, dtype=torch.bool), state)
+        raise UserError(f"{self.name} knows no regions, so that no part can be named, as in {text!r}")
+
+    def resized(self, condition: Condition, like: Condition) -> Condition:
+        """`condition` with what says how large states are (masks, sizes, lengths) from `like`; its words stay.
+
+        An edited sample has the size of the one that was given. Both have B rows. `condition` itself is right where all
+        states are of one size.
+        """
+        return condition
+
+    def windows(self, overlap: float) -> Task:
+        """What samples states that are longer than the network was trained on, in windows that share `overlap` (0 to 1).
+
+        Raises:
+            UserError: states have one size.
+        """
+        raise UserError(f"{self.name} of any length cannot be sampled: states of this modality have one size")
 
     def render_trajectory(self, states: Sequence[Any], prompts: Sequence[Any], folder: Path) -> list[Path]:
         """Write how samples came out of the noise, given decoded samples at several times; optional."""

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from framework.denoiser import Angle, Denoiser, NetworkDenoiser, NoiseLevel, Rescheduled
+from framework.editing.task import Run, Task
 from framework.errors import UserError
 from framework.grids import Grid, UniformTime
 from framework.grids.cache import GridCache
@@ -29,7 +30,8 @@ from framework.ledger import Ledger
 from framework.modality import Modality, check_version
 from framework.noise import SampleKey
 from framework.parametrizations import Parametrization
-from framework.sampler import Hook, Loop, sample
+from framework.processes.gaussian import Gaussian
+from framework.sampler import Hook, Loop
 from framework.schedules import Schedule
 from framework.solvers.dpmpp import DPMpp2M
 from framework.solvers.plan import Solver
@@ -50,13 +52,17 @@ class SamplingDefaults:
 
 @dataclass
 class Samples:
-    """What came out: samples in the modality's own form, for which prompts, and what they cost."""
+    """What came out: samples in the modality's own form, for which prompts, and what they cost.
+
+    `condition` is that of the last batch, with which the states that a hook kept of it are decoded.
+    """
 
     samples: Any
     prompts: list[Any]
     seed: int
     ledger: Ledger
     modality: Modality = field(repr=False)
+    condition: Condition = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -119,6 +125,7 @@ class Model:
         guidance: Guidance | None = None,
         negative: Any = None,
         schedule: Schedule | None = None,
+        tasks: Sequence[Task] = (),
         batch_size: int = 64,
         first: int = 0,
         hooks: Sequence[Hook] = (),
@@ -134,13 +141,15 @@ class Model:
                 this one when it is first used, and kept: see `fit_grid`.
             negative: a prompt to be led away from, in place of the empty one.
             schedule: sample on another schedule than the one that was trained on.
+            tasks: what is done in place of sampling from noise (framework/editing), in order; sample i of the call has
+                row `first` + i of a task's states, in turn.
             batch_size: samples at a time.
             first: the index of the first sample, to go on where an earlier call ended.
             hooks: observers of the loop.
             progress: called with the number of samples finished after each batch.
 
         Raises:
-            UserError: n < 1, or a prompt that the modality cannot read.
+            UserError: n < 1, a prompt that the modality cannot read, or a task that does not fit the samples.
         """
         given = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
         count = len(given) if n is None else n
@@ -167,21 +176,23 @@ class Model:
         if schedule is not None:
             base = Rescheduled(base, schedule)
         parts = []
+        run: Run | None = None
         was_training = self.network.training
         self.network.eval()
         try:
             with torch.no_grad():
                 for start in range(0, count, batch_size):
                     rows = prompts[start : start + batch_size]
-                    condition = self.condition(rows)
                     key = SampleKey(seed, tuple(range(first + start, first + start + len(rows))))
-                    state = self._draw(base, how, condition, key, negative, hooks, ledger)
-                    parts.append(self.modality.decode(state, condition))
+                    said = self.condition(self.modality.complete(rows, seed, key.samples))
+                    run = self._begin(base, how, said, key, negative, tasks, ledger)
+                    parts.append(self.modality.decode(run.draw(hooks), run.condition))
                     if progress is not None:
                         progress(start + len(rows))
         finally:
             self.network.train(was_training)
-        return Samples(self.modality.join(parts), prompts, seed, ledger, self.modality)
+        assert run is not None  # there is at least one batch
+        return Samples(self.modality.join(parts), prompts, seed, ledger, self.modality, run.condition)
 
     def fit_grid(
         self,
@@ -236,25 +247,31 @@ class Model:
             return self.modality.null(parsed).to(self.device)
         return self.modality.parse(["" if p is None else p for p in prompts]).to(self.device)
 
-    def _draw(
+    def _begin(
         self,
         base: Denoiser,
         how: SamplingDefaults,
         condition: Condition,
         key: SampleKey,
         negative: Any,
-        hooks: Sequence[Hook],
+        tasks: Sequence[Task],
         ledger: Ledger,
-    ) -> State:
-        denoiser = base
-        if how.guidance is not None:
-            rows = condition.batch_size[0]
-            away = self.modality.null(condition) if negative is None else self.condition([negative] * rows)
-            denoiser = how.guidance(base, away)
+    ) -> Run:
+        """A batch's run from noise, as the tasks change it: first those of the model's own denoiser."""
         assert not isinstance(how.grid, Fitted)  # `sample` has fitted it
-        times = how.grid(base.schedule, how.steps)
-        space = self.modality.space
-        return sample(denoiser, how.solver, times, space, condition, key, hooks=hooks, ledger=ledger)
+        times, space = how.grid(base.schedule, how.steps), self.modality.space
+        process = Gaussian(base.schedule, space)
+        run = Run(base, how.solver, times, space, process, condition, key, key.samples, ledger)
+        for task in tasks:
+            run = task(run) if task.before_guidance else run
+        if how.guidance is not None:
+            away = self.modality.null(run.condition)
+            if negative is not None:
+                away = self.modality.resized(self.condition([negative] * condition.batch_size[0]), run.condition)
+            run = replace(run, denoiser=how.guidance(run.denoiser, away))
+        for task in tasks:
+            run = run if task.before_guidance else task(run)
+        return run
 
 
 class Trajectory:

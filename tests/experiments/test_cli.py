@@ -297,6 +297,7 @@ def test_every_group_is_in_a_table():
     assert {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()} - {"__pycache__"} == {
         *TRAINING,
         *SAMPLING,
+        "task",  # tests/experiments/test_sample_tasks.py
     }
 
 

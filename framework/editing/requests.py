@@ -1,0 +1,143 @@
+"""What a person asks for, in plain values: a file and some words, which a modality makes into tasks.
+
+    Generate     nothing but what the prompt says
+    Edit         the file's sample under another prompt or with another seed     FromClean
+    Inpaint      part of it stays and the rest is made anew                      Known, TimeTravel
+    Continue     it stays, and what lies behind it up to the prompt's own size   Known, TimeTravel
+    Long         samples larger than the network was trained on                  Windows
+
+What can be told without the modality (a missing file, a strength out of range) is refused when a request is made. A
+sample has the size of the input, but for Continue, where it has the size that the prompt asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import torch
+
+from framework.editing.known import Known, TimeTravel, whole
+from framework.editing.start import FromClean, check_strength
+from framework.editing.task import Run, Task, rows_of
+from framework.errors import UserError
+from framework.modality import Modality
+from framework.state import Condition, State, map_state
+
+
+class Request(Protocol):
+    """The role: what the tasks are once the modality is known."""
+
+    def tasks(self, modality: Modality) -> Sequence[Task]:
+        """UserError if the modality cannot read the input, or knows no such region."""
+        ...
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Samples from noise."""
+
+    def tasks(self, modality: Modality) -> Sequence[Task]:
+        return ()
+
+
+@dataclass(frozen=True)
+class Edit:
+    """The sample in the file `input`, of which the less stays the greater `strength` in (0, 1] is."""
+
+    input: str
+    strength: float = 0.6
+
+    def __post_init__(self) -> None:
+        check_input(self.input)
+        check_strength(self.strength)
+
+    def tasks(self, modality: Modality) -> Sequence[Task]:
+        state, condition = encoded(modality, self.input)
+        return (Resized(modality, condition), FromClean(state, self.strength))
+
+
+@dataclass(frozen=True)
+class Inpaint:
+    """The sample in the file `input`, with the region `keep` as it is, or all but the region `redo`.
+
+    `resampling` walks each step so often, to make the new fit the old: see TimeTravel.
+    """
+
+    input: str
+    keep: str | None = None
+    redo: str | None = None
+    resampling: int = 5
+
+    def __post_init__(self) -> None:
+        check_input(self.input)
+        TimeTravel(self.resampling)
+        if not ((self.keep or "").strip() or (self.redo or "").strip()) or (self.keep and self.redo):
+            raise UserError("name the region that stays (keep=) or the one that is made anew (redo=), one of the two")
+
+    def tasks(self, modality: Modality) -> Sequence[Task]:
+        state, condition = encoded(modality, self.input)
+        mask = modality.region(self.keep or self.redo or "", state, condition)
+        if self.redo:
+            mask = map_state(torch.logical_not, whole(mask, state))  # what no word is about stays
+        return (Resized(modality, condition), Known(state, mask), TimeTravel(self.resampling))
+
+
+@dataclass(frozen=True)
+class Continue:
+    """All of the sample in the file `input`, or its region `keep`, and more: as much as the prompt's size leaves."""
+
+    input: str
+    keep: str | None = None
+    resampling: int = 5
+
+    def __post_init__(self) -> None:
+        check_input(self.input)
+        TimeTravel(self.resampling)
+
+    def tasks(self, modality: Modality) -> Sequence[Task]:
+        state, condition = encoded(modality, self.input)
+        return (Known(state, modality.region(self.keep or "", state, condition)), TimeTravel(self.resampling))
+
+
+@dataclass(frozen=True)
+class Long:
+    """Samples of the size that the prompt asks for, however large, in windows of the size that was trained on.
+
+    Neighbours share `overlap` of a window, in (0, 1); see Windows.
+    """
+
+    overlap: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.overlap < 1:
+            raise UserError(f"windows share a part of their length between 0 and 1, got overlap={self.overlap}")
+
+    def tasks(self, modality: Modality) -> Sequence[Task]:
+        return (modality.windows(self.overlap),)
+
+
+@dataclass(frozen=True)
+class Resized:
+    """Conditions of the size of `given`, that of one sample."""
+
+    modality: Modality
+    given: Condition
+    before_guidance: ClassVar[bool] = True
+
+    def __call__(self, run: Run) -> Run:
+        like = rows_of(self.given, run)
+        return replace(run, condition=self.modality.resized(run.condition, like))  # type: ignore[arg-type]
+
+
+def encoded(modality: Modality, file: str) -> tuple[State, Condition]:
+    """The sample in a file as a clean state of one row, with its condition."""
+    return modality.encode(modality.read(Path(file)))
+
+
+def check_input(file: str) -> None:
+    """UserError unless there is such a file."""
+    if not Path(file).is_file():
+        raise UserError(f"input={file}: there is no such file")
