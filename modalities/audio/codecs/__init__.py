@@ -1,0 +1,1 @@
+"""Codecs between clips of sound and the states that are diffused."""

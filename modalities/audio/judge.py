@@ -1,0 +1,114 @@
+"""How a model's clips are judged: by a classifier of the data's own labels, by exact rules, beside what is possible."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from framework.conditions import Fields
+from framework.errors import UserError
+from framework.metrics.feature_net import FeatureNet, load_or_train
+from framework.metrics.measurement import Measurement
+from framework.metrics.pictures import verdict_metrics
+from modalities.audio.data import AudioData, Reference
+from modalities.audio.embeddings import ClapEmbedding, Embedding, TorchScriptEmbedding
+from modalities.audio.metrics import Clips, check_metrics, evaluate_audio
+from modalities.audio.spectrogram_picture import spectrogram_pixels
+from modalities.audio.waveforms import Waveforms
+
+if TYPE_CHECKING:
+    from modalities.audio.modality import Audio
+
+CLASSIFIER_CLIPS, CLASSIFIER_STEPS = 4000, 600
+EMBEDDINGS: dict[str, Callable[[str], Embedding]] = {
+    "clap": ClapEmbedding,
+    "panns": partial(TorchScriptEmbedding, rate=32_000),
+    "vggish": partial(TorchScriptEmbedding, rate=16_000),
+}
+"""What else distances are taken in, by the option that holds the path of a folder (clap) or a TorchScript file."""
+
+
+def judge(
+    modality: Audio,
+    samples: Waveforms,
+    prompts: Sequence[Any],
+    data: AudioData,
+    seed: int,
+    options: Mapping[str, Any],
+) -> dict[str, Measurement]:
+    """All metrics of `metrics.evaluate_audio`, and the verdicts of the data's exact rules on samples and real clips.
+
+    Probes are judged by the rules alone: they are no part of the distribution that is compared.
+
+    Raises:
+        UserError: an option that is no name of EMBEDDINGS, or a file that is none.
+    """
+    if unknown := set(options) - set(EMBEDDINGS):
+        raise UserError(f"audio knows no option {', '.join(sorted(unknown))}; it knows {', '.join(EMBEDDINGS)}")
+    embeddings = {name: EMBEDDINGS[name](path) for name, path in options.items() if path is not None}
+    probes = set(data.probes(len(prompts), seed)) if isinstance(prompts[0], str) else set()
+    own = [i for i, prompt in enumerate(prompts) if not (isinstance(prompt, str) and prompt in probes)]
+    classifier = _classifier(data)
+    result: dict[str, Measurement] = {}
+    real = data.reference(2 * len(own), seed)
+    half = len(real.captions) // 2
+    kept = _rows(real, slice(half, None))
+    if classifier is None:
+        warnings.warn(
+            "these data have no labels to train a feature network on: distances are not measured", stacklevel=2
+        )
+        result |= check_metrics(samples, seed=seed)
+    else:
+        result |= evaluate_audio(
+            Clips(samples[torch.tensor(own)], _asked(modality, [prompts[i] for i in own])),
+            Clips(real.waveforms[:half], real.labels[:half]),
+            classifier,
+            seed=seed,
+            heads=list(data.heads),
+            held_out=Clips(kept.waveforms, kept.labels),
+            training=data.training_reference(CLASSIFIER_CLIPS, seed).waveforms,
+            codec=modality.through_codec,
+            embeddings=embeddings,
+        )
+    verdicts = data.judge(samples, prompts) if isinstance(prompts[0], str) else {}
+    if verdicts:
+        result |= verdict_metrics(verdicts, seed=seed)
+        for name, clips in {"ceiling": kept.waveforms, "resynthesis": modality.through_codec(kept.waveforms)}.items():
+            possible = verdict_metrics(data.judge(clips, kept.captions), seed=seed)
+            result |= {f"{name}/{key}": value for key, value in possible.items()}
+    return result
+
+
+def _rows(reference: Reference, rows: slice) -> Reference:
+    return Reference(reference.waveforms[rows], reference.labels[rows], reference.captions[rows])
+
+
+def _asked(modality: Audio, prompts: Sequence[Any]) -> torch.Tensor | None:
+    """The labels (n, heads) that prompts ask for, -1: none; None where prompts are no labels."""
+    if not isinstance(modality.conditions, Fields):
+        return None
+    parsed = modality.parse(prompts)
+    columns = [torch.where(parsed[name] == size, -1, parsed[name]) for name, size in modality.conditions.sizes.items()]
+    return torch.stack(columns, dim=1)
+
+
+def _classifier(data: AudioData) -> FeatureNet | None:
+    """A classifier of the data's own labels, trained once and cached; None where there are no labels."""
+    if not data.heads:
+        return None
+    real = data.training_reference(CLASSIFIER_CLIPS, 0)
+    if bool((real.labels < 0).all(0).any()):
+        return None
+    identity = {
+        "data": type(data).__name__,
+        "rate": data.rate,
+        "seconds": data.seconds,
+        "heads": {name: list(names) for name, names in data.heads.items()},
+    }
+    pixels = spectrogram_pixels(real.waveforms)
+    return load_or_train(identity, pixels, np.asarray(real.labels), steps=CLASSIFIER_STEPS)
