@@ -46,7 +46,6 @@ def frames_and_bands(text: str, mask: Tensor, codec: Codec) -> Tensor:
             raise UserError(f"unknown region {word!r}; regions are time=0.2-0.5 (s), below=2000 and above=500 (Hz)")
     region = inside[:, :, None, None] & bands
     if not bool(region.any()):
-        raise UserError(
-            f"nothing lies in the region {text!r} of a clip of {float(mask.sum(1).max()) * codec.hop / codec.rate:.2f} s"
-        )
+        seconds = float(mask.sum(1).max()) * codec.hop / codec.rate
+        raise UserError(f"nothing lies in the region {text!r} of a clip of {seconds:.2f} s and {codec.rate // 2} Hz")
     return region
