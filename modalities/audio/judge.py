@@ -15,7 +15,7 @@ from framework.errors import UserError
 from framework.metrics.feature_net import FeatureNet, load_or_train
 from framework.metrics.measurement import Measurement
 from framework.metrics.pictures import verdict_metrics
-from modalities.audio.data import AudioData, Reference
+from modalities.audio.data import AudioData
 from modalities.audio.embeddings import ClapEmbedding, Embedding, TorchScriptEmbedding
 from modalities.audio.metrics import Clips, check_metrics, evaluate_audio
 from modalities.audio.spectrogram_picture import spectrogram_pixels
@@ -43,7 +43,9 @@ def judge(
 ) -> dict[str, Measurement]:
     """All metrics of `metrics.evaluate_audio`, and the verdicts of the data's exact rules on samples and real clips.
 
-    Probes are judged by the rules alone: they are no part of the distribution that is compared.
+    Distances are to the training clips, of which there are enough to choose the samples' own mix of labels from; the
+    ceiling is the same for real clips that were held out. Probes are judged by the rules alone: they are no part of the
+    distribution that is compared.
 
     Raises:
         UserError: an option that is no name of EMBEDDINGS, or a file that is none.
@@ -55,23 +57,22 @@ def judge(
     own = [i for i, prompt in enumerate(prompts) if not (isinstance(prompt, str) and prompt in probes)]
     classifier = _classifier(data)
     result: dict[str, Measurement] = {}
-    real = data.reference(2 * len(own), seed)
-    half = len(real.captions) // 2
-    kept = _rows(real, slice(half, None))
+    kept = data.reference(len(own), seed)
     if classifier is None:
         warnings.warn(
             "these data have no labels to train a feature network on: distances are not measured", stacklevel=2
         )
         result |= check_metrics(samples, seed=seed)
     else:
+        trained = data.training_reference(CLASSIFIER_CLIPS, seed)
         result |= evaluate_audio(
             Clips(samples[torch.tensor(own)], _asked(modality, [prompts[i] for i in own])),
-            Clips(real.waveforms[:half], real.labels[:half]),
+            Clips(trained.waveforms, trained.labels),
             classifier,
             seed=seed,
             heads=list(data.heads),
             held_out=Clips(kept.waveforms, kept.labels),
-            training=data.training_reference(CLASSIFIER_CLIPS, seed).waveforms,
+            training=trained.waveforms,
             codec=modality.through_codec,
             embeddings=embeddings,
         )
@@ -82,10 +83,6 @@ def judge(
             possible = verdict_metrics(data.judge(clips, kept.captions), seed=seed)
             result |= {f"{name}/{key}": value for key, value in possible.items()}
     return result
-
-
-def _rows(reference: Reference, rows: slice) -> Reference:
-    return Reference(reference.waveforms[rows], reference.labels[rows], reference.captions[rows])
 
 
 def _asked(modality: Audio, prompts: Sequence[Any]) -> torch.Tensor | None:

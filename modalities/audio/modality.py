@@ -34,7 +34,7 @@ from modalities.audio.codecs.codec import Codec
 from modalities.audio.data import AudioData
 from modalities.audio.files import read_audio
 from modalities.audio.judge import judge
-from modalities.audio.levels import set_level
+from modalities.audio.levels import TARGETS, set_level
 from modalities.audio.page import write_page
 from modalities.audio.regions import frames_and_bands
 from modalities.audio.render import contact_sheet, save_clips, trajectory_sheet
@@ -99,8 +99,13 @@ class Audio(Modality):
         return self.space.project(x, condition), condition
 
     def decode(self, state: Tensor, condition: TensorDict) -> Waveforms:  # type: ignore[override]
+        """Clips whose peak is at most that of the training clips, or 1: a louder one is scaled down as a whole."""
         samples = condition["samples"].to(state.device)
-        return Waveforms(self.codec.decode(state.float(), samples).cpu(), samples.cpu(), self.codec.rate)
+        waveform = self.codec.decode(state.float(), samples)
+        target = TARGETS["peak"] if self.target_db is None else self.target_db
+        highest = 10 ** (target / 20) if self.level == "peak" else 1.0
+        peak = waveform.abs().amax(1, keepdim=True)
+        return Waveforms((waveform * (highest / peak.clamp(min=highest))).cpu(), samples.cpu(), self.codec.rate)
 
     def join(self, parts: Sequence[Waveforms]) -> Waveforms:
         return Waveforms.join(parts)

@@ -18,11 +18,14 @@ from torch import Tensor
 
 from framework.conditions import ClassCondition, ConditionKind, Unconditional
 from framework.errors import DataError, UserError
-from framework.metrics.feature_net import FeatureExtractor, FeatureNet, load_or_train
+from framework.latents import TrainedAutoencoder
+from framework.metrics.feature_net import FeatureExtractor, FeatureNet, extract, load_or_train
 from framework.metrics.measurement import Measurement
-from framework.metrics.pictures import Pictures, evaluate_images, verdict_metrics
+from framework.metrics.pictures import Pictures, evaluate_images, feature_metrics, verdict_metrics
+from framework.metrics.reconstruction import measured, psnr, ssim
 from framework.modality import Modality
 from framework.spaces import Euclidean
+from framework.store import CARRIED
 from modalities.images.data import ImageData, gather
 from modalities.images.inception import InceptionFeatures
 from modalities.images.render import contact_sheet, save_gif, save_png, trajectory_strip
@@ -34,10 +37,10 @@ class Images(Modality):
     """Images of one size.
 
     Args:
-        condition: how captions or classes become tensors. size: the canvas in pixels; None is read from the data when a
-        run begins. channels: 1 or 3; None likewise. inception_weights: a file with the weights of the FID Inception
-        network, to measure distances in its features and
-            not in those of the project's own classifier.
+        condition: how captions or classes become tensors.
+        size: the canvas in pixels; None is read from the data when a run begins.
+        channels: 1 or 3; None likewise.
+        autoencoder: states are its latents in place of pixels.
     """
 
     name: ClassVar[str] = "images"
@@ -47,21 +50,33 @@ class Images(Modality):
         condition: ConditionKind,
         size: int | None = None,
         channels: int | None = None,
+        autoencoder: TrainedAutoencoder | None = None,
     ) -> None:
         if size is None or channels is None:
             raise ValueError("images need a size and channels; a training run takes them from its data")
-        self.size, self.channels, self.conditions = size, channels, condition
+        if autoencoder is not None and autoencoder.network.channels != channels:
+            raise UserError(
+                f"the autoencoder reads images of {autoencoder.network.channels} channels, these have {channels}"
+            )
+        self.size, self.channels, self.conditions, self.autoencoder = size, channels, condition, autoencoder
 
     @property
     def space(self) -> Euclidean:
-        return Euclidean((self.channels, self.size, self.size))
+        if self.autoencoder is None:
+            return Euclidean((self.channels, self.size, self.size))
+        network = self.autoencoder.network
+        return Euclidean((network.latent_channels, *network.latent_size(self.size, self.size)))
 
     def encode(self, batch: Mapping[str, Any]) -> tuple[Tensor, TensorDict]:
-        """uint8 (B, C, H, W) as float32 in [-1, 1]."""
-        return batch["image"].float() / 127.5 - 1, self.conditions.encode(batch)
+        """uint8 (B, C, H, W) as float32 in [-1, 1], or their latents."""
+        pixels = batch["image"].float() / 127.5 - 1
+        state = pixels if self.autoencoder is None else self.autoencoder.encode(pixels)
+        return state, self.conditions.encode(batch)
 
     def decode(self, state: Tensor, condition: TensorDict) -> Tensor:  # type: ignore[override]
-        """float (B, C, H, W) as uint8, clipped to [-1, 1]."""
+        """Pixels (B, C, H, W), or latents, as uint8, clipped to [-1, 1]."""
+        if self.autoencoder is not None:
+            state = self.autoencoder.decode(state, size=(self.size, self.size))
         return ((state.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
@@ -145,6 +160,20 @@ class Images(Modality):
         shown = Pictures(samples[own], labels, verdicts)
         return evaluate_images(shown, real.images[:half], features, seed=seed, classifier=classifier, held_out=held_out)
 
+    def reconstruction(  # type: ignore[override]
+        self, original: Tensor, reconstructed: Tensor, condition: TensorDict, data: ImageData, seed: int
+    ) -> dict[str, Measurement]:
+        """PSNR and SSIM of the images, and the Frechet distance of the two sets where there is a classifier."""
+        x, y = self.decode(original, condition), self.decode(reconstructed, condition)
+        result = {"psnr": measured(psnr(x, y, 255.0), seed), "ssim": measured(ssim(x, y, 255.0), seed)}
+        if (classifier := self._classifier(data)) is not None:
+            features = [extract(classifier, images).astype(np.float64) for images in (y, x)]
+            result["frechet"] = feature_metrics(features[0], features[1], seed=seed)["frechet"]
+        return result
+
+    def perceptual(self, data: ImageData) -> FeatureNet | None:
+        return self._classifier(data)
+
     def _classifier(self, data: ImageData) -> FeatureNet | None:
         """A classifier of the data's own labels, trained once and cached; None where there are no labels."""
         items = data.train_set
@@ -171,8 +200,13 @@ class Images(Modality):
         for key in ("size", "channels"):
             if modality.get(key) is None:
                 modality[key] = getattr(data, key)
+        channels = modality["channels"]
+        if isinstance(modality.get("autoencoder"), str):  # the folder of a run, or of its model
+            modality["autoencoder"] = {"_target_": CARRIED, "path": modality["autoencoder"]}
+        if modality.get("autoencoder") is not None:
+            channels = TrainedAutoencoder(modality["autoencoder"]["path"]).network.latent_channels
         if "channels" in backbone and backbone["channels"] is None:
-            backbone["channels"] = modality["channels"]
+            backbone["channels"] = channels
         condition = modality["condition"]
         if "names" in condition and condition["names"] is None:
             if not data.class_names:
