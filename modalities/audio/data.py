@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import lightning as L
 import numpy as np
 import torch
 from jaxtyping import Int64
@@ -19,7 +18,7 @@ from torch.utils.data import Dataset
 
 from framework.data.bad_items import BadItem
 from framework.data.parts import turns
-from framework.training.loader import ResumableLoader
+from framework.data.two_sets import TwoSets
 from modalities.audio.clip_set import ClipSet, Facts, Item, Preparation, balanced, facts
 from modalities.audio.sources import Listing, list_path
 from modalities.audio.waveforms import Waveforms
@@ -36,16 +35,13 @@ class Reference(NamedTuple):
     captions: list[str]
 
 
-class AudioData(L.LightningDataModule):
+class AudioData(TwoSets[Item]):
     """Batches of `waveform` float32 (B, T), `length` int64 (B,), `caption` list[str] and `labels` int64 (B, H).
 
     `train` and `validation` are data sets, or functions without arguments that make them in `setup`. Clips have `rate`
     samples a second and T = `size` samples, zeros from their length on. Batches come in an order that is a function of
     the seed and the step. `train_set` and `validation_set` exist after `setup`.
     """
-
-    train_set: Dataset[Item]
-    validation_set: Dataset[Item]
 
     def __init__(
         self,
@@ -59,13 +55,10 @@ class AudioData(L.LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self._sources = train, validation
+        super().__init__(train, validation, batch_size=batch_size, num_workers=num_workers, seed=seed)
         self._heads = {head: tuple(names) for head, names in (heads or {}).items()}
         self.rate, self.seconds, self.size = rate, seconds, round(rate * seconds)
-        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self._facts: Facts | None = None
-        self._ready = False
 
     @property
     def heads(self) -> dict[str, tuple[str, ...]]:
@@ -76,28 +69,6 @@ class AudioData(L.LightningDataModule):
     def lengths(self) -> Int64[Tensor, " n"]:
         """The lengths of the training clips in samples."""
         return self._training_facts().lengths
-
-    def setup(self, stage: str | None = None) -> None:
-        """Make both data sets, whatever the stage; a second call does nothing."""
-        if self._ready:
-            return
-        self.train_set, self.validation_set = (
-            source if isinstance(source, Dataset) else source() for source in self._sources
-        )
-        self._ready = True
-
-    def train_dataloader(self) -> ResumableLoader:
-        self.setup()
-        return self._loader(self.train_set, shuffle=True)
-
-    def val_dataloader(self) -> ResumableLoader:
-        self.setup()
-        return self._loader(self.validation_set, shuffle=False)
-
-    def _loader(self, items: Dataset[Item], shuffle: bool) -> ResumableLoader:
-        return ResumableLoader(
-            items, batch_size=self.batch_size, seed=self.seed, shuffle=shuffle, num_workers=self.num_workers
-        )
 
     def _training_facts(self) -> Facts:
         if self._facts is None:
@@ -153,11 +124,6 @@ class AudioData(L.LightningDataModule):
         """The same from the clips that were trained on."""
         self.setup()
         return self._gather(self.train_set, n, seed)
-
-    def reference_set(self) -> Dataset[Item]:
-        """The set that `reference` draws from: real clips that were not trained on."""
-        self.setup()
-        return self.validation_set
 
     def _gather(self, items: Dataset[Item], n: int, seed: int) -> Reference:
         chosen = [items[int(index)] for index in balanced(facts(items).labels, n, seed)]

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-import lightning as L
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
@@ -19,7 +18,7 @@ from torch.utils.data import Dataset
 
 from framework.data.bad_items import BadItem
 from framework.data.parts import turns
-from framework.training.loader import ResumableLoader
+from framework.data.two_sets import TwoSets
 from modalities.images.digits import DIGIT_NAMES, Digits
 from modalities.images.image_set import ImageSet, WithMirrored
 from modalities.images.scenes import find_preset, parse
@@ -39,16 +38,13 @@ class Reference(NamedTuple):
     captions: list[str]
 
 
-class ImageData(L.LightningDataModule):
+class ImageData(TwoSets[Item]):
     """Batches of `image` uint8 (B, C, H, W), `caption` list[str] and `label` int64 (B,) from two data sets.
 
     `train` and `validation` are data sets, or functions without arguments that make them in `setup`. Batches
     come in an order that is a function of the seed and the step. `train_set` and `validation_set` exist after
     `setup`.
     """
-
-    train_set: Dataset[Item]
-    validation_set: Dataset[Item]
 
     def __init__(
         self,
@@ -62,39 +58,14 @@ class ImageData(L.LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self._sources = train, validation
+        super().__init__(train, validation, batch_size=batch_size, num_workers=num_workers, seed=seed)
         self._class_names = tuple(class_names)
         self.size, self.channels = size, channels
-        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
-        self._ready = False
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """What the labels 0, 1, ... mean; empty for a set without classes."""
         return self._class_names
-
-    def setup(self, stage: str | None = None) -> None:
-        """Make both data sets, whatever the stage; a second call does nothing."""
-        if self._ready:
-            return
-        self.train_set, self.validation_set = (
-            source if isinstance(source, Dataset) else source() for source in self._sources
-        )
-        self._ready = True
-
-    def train_dataloader(self) -> ResumableLoader:
-        self.setup()
-        return self._loader(self.train_set, shuffle=True)
-
-    def val_dataloader(self) -> ResumableLoader:
-        self.setup()
-        return self._loader(self.validation_set, shuffle=False)
-
-    def _loader(self, items: Dataset[Item], shuffle: bool) -> ResumableLoader:
-        return ResumableLoader(
-            items, batch_size=self.batch_size, seed=self.seed, shuffle=shuffle, num_workers=self.num_workers
-        )
 
     def prompts(self, n: int, seed: int) -> list[str] | list[int]:
         """`n` prompts to judge on, chosen by the seed: classes if the data have them, else held-out captions."""
@@ -124,11 +95,6 @@ class ImageData(L.LightningDataModule):
         """`n` different real images that were not trained on, chosen by the seed; all if there are fewer."""
         items = self.reference_set()
         return gather(items, turns(_length(items), min(n, _length(items)), seed, "reference"))
-
-    def reference_set(self) -> Dataset[Item]:
-        """The set that `reference` draws from: real images that were not trained on."""
-        self.setup()
-        return self.validation_set
 
 
 def gather(items: Dataset[Item], indices: Sequence[int] | np.ndarray) -> Reference:
