@@ -1,4 +1,4 @@
-"""The command `diffract`: train, sample, evaluate, certify, and a list of the plugins.
+"""The command `diffract`: train, sample, evaluate, certify, check a plugin, and a list of the plugins.
 
     diffract train experiment=images/shapes run=outputs/shapes       any Hydra override follows the command
     diffract sample run=outputs/shapes prompt="a red circle" n=16
@@ -7,7 +7,8 @@
 Hydra composes, sweeps and launches; this module hands it the command line, and says what is wrong with it in
 words. The application itself, and torch with it, is imported when the configuration is right: a wrong
 override answers at once. Wrong input ends with exit code 2 and a message, an error in the work itself with
-its traceback and exit code 1, which is also that of a solver that `certify` finds wanting.
+its traceback and exit code 1, which is also that of a solver that `certify` finds wanting, and of a
+plugin that `check-modality` does.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ COMMANDS = {
     "sample": "draw samples from a trained model",
     "evaluate": "measure a trained model on held-out data",
     "certify": "measure solvers on problems whose answers are known",
+    "check-modality": "hold a kind of data, its data and its network against the plugin contract",
     "modalities": "list the installed kinds of data",
 }
-CONFIGURED = ("train", "sample", "evaluate", "certify")
+CONFIGURED = ("train", "sample", "evaluate", "certify", "check_modality")  # by the names of their modules
+CHOOSES_PARTS = ("train", "check_modality")  # commands that a preset tells all that a run is made of
 WRONG_INPUT = (UserError,)
 
 
@@ -55,8 +58,8 @@ def _dispatch() -> None:
         _complete_shell(arguments)
     elif arguments[0] == "modalities":
         _wrong_input_exits("diffract modalities", lambda: _list_modalities(arguments[1:]))
-    elif arguments[0] in CONFIGURED:
-        _launch(arguments[0], arguments[1:], sys.argv[:2])
+    elif _module(arguments[0]) in CONFIGURED:
+        _launch(_module(arguments[0]), arguments[1:], sys.argv[:2])
     else:
         word = arguments[0]
         hint = "; name a command first, as in: diffract train " + word if "=" in word else nearest(word, COMMANDS)
@@ -68,9 +71,19 @@ def command_line(command: str) -> None:
     _launch(command, sys.argv[1:], sys.argv[:1])
 
 
+def _module(word: str) -> str:
+    """The module of a command as a person types it: check-modality is in check_modality."""
+    return word.replace("-", "_")
+
+
+def _word(command: str) -> str:
+    """The reverse."""
+    return command.replace("_", "-")
+
+
 def _launch(command: str, arguments: list[str], program: list[str]) -> None:
     """Run a command under Hydra. `program` is what stands before the overrides to start it again."""
-    _wrong_input_exits(f"diffract {command}", lambda: _run_hydra(command, arguments, program))
+    _wrong_input_exits(f"diffract {_word(command)}", lambda: _run_hydra(command, arguments, program))
 
 
 def _run_hydra(command: str, arguments: list[str], program: list[str]) -> None:
@@ -84,7 +97,7 @@ def _run_hydra(command: str, arguments: list[str], program: list[str]) -> None:
     given = configuration.complete(arguments, command)
     overrides = [word for word in given if not word.startswith("-")]
     if {"-h", "--help"}.intersection(given):
-        print(f"diffract {command}: {COMMANDS[command]}\n\n{help_text(command, overrides)}")
+        print(f"diffract {_word(command)}: {COMMANDS[_word(command)]}\n\n{help_text(command, overrides)}")
         return
     if _multirun_names_its_runs(given):
         given.append("hydra.sweep.subdir=.")
@@ -125,7 +138,7 @@ def job(command: str, program: Sequence[str]) -> Callable[[Any], float | None]:
         except WRONG_INPUT as error:
             if command == "train":
                 _remove_empty(folder)
-            _leave(f"diffract {command}", str(error))  # not raised: Hydra would print it in its own way first
+            _leave(f"diffract {_word(command)}", str(error))  # not raised: Hydra would print it in its own way first
         return result
 
     return task
@@ -147,7 +160,7 @@ def look_through(command: str, config: Any) -> None:
     values = [key for key in absent if "." in key]
     if values:
         raise ConfigurationError(f"{', '.join(values)} must be given, as in: {values[0]}=...")
-    if absent and command == "train":
+    if absent and command in CHOOSES_PARTS:
         presets = ", ".join(choices("experiment", command)) or "none installed"
         raise ConfigurationError(f"nothing chosen for {', '.join(absent)}; a preset does: experiment=... of {presets}")
     if absent:
@@ -202,11 +215,11 @@ def _complete_shell(arguments: list[str]) -> None:
             typed = words[1] if len(words) == 2 else ""
             print(" ".join(command for command in COMMANDS if command.startswith(typed)))
             return
-        if words[1] not in CONFIGURED:
+        if _module(words[1]) not in CONFIGURED:
             return
         # To Hydra the program's name ends where the overrides begin.
         os.environ["COMP_LINE"] = "diffract " + line.split(None, 2)[2] if len(words) > 2 else "diffract "
-        _launch(words[1], arguments, sys.argv[:1])
+        _launch(_module(words[1]), arguments, sys.argv[:1])
     else:
         _launch("train", arguments, sys.argv[:1])
 
@@ -247,7 +260,7 @@ def _errors_raised() -> Iterator[None]:
 
 
 def _usage() -> str:
-    commands = "\n".join(f"  {name:<12}{purpose}" for name, purpose in COMMANDS.items())
+    commands = "\n".join(f"  {name:<16}{purpose}" for name, purpose in COMMANDS.items())
     return (
         f"diffract: one core of diffusion for many kinds of data\n\n{commands}\n\n"
         "  diffract COMMAND --help             what a command can be told\n"

@@ -41,6 +41,11 @@ EXAMPLES = {
         "solver=unipc schedule=all grid=all out=outputs/certify",
         "solver=my_package.Midpoint",
     ),
+    "check_modality": (
+        "experiment=images/shapes backbone.width=8 data.batch_size=8",
+        "experiment=images/shapes only=[encoding,oracle]",
+        "experiment=images/shapes fast=false out=outputs/check",
+    ),
 }
 
 FLAGS = """\
@@ -61,7 +66,7 @@ def help_text(command: str, overrides: Sequence[str]) -> str:
             for group in (*_settings(command, []).groups, *SEVERAL.get(command, ()))
         )
     settings = "".join(f"  {line}\n" for line in OmegaConf.to_yaml(config).splitlines())
-    examples = "\n".join(f"  diffract {command} {example}" for example in EXAMPLES[command])
+    examples = "\n".join(f"  diffract {command.replace('_', '-')} {example}" for example in EXAMPLES[command])
     flags = "".join(f"  {line}\n" for line in FLAGS.splitlines())
     return (
         f"{examples}\n\nChoices, group=option:\n{groups}\n\n"

@@ -108,6 +108,8 @@ class ClassCondition:
                 known = ", ".join(self.names[:20]) + (", ..." if self.num_classes > 20 else "")
                 hint = f"did you mean {self.names[lowered[nearest[0]]]!r}? " if nearest else ""
                 raise PromptError(f"unknown class {prompt!r}; {hint}The classes are: {known}")
+        if not isinstance(prompt, str | int):
+            raise PromptError(f"the prompt {prompt!r} is neither the name of a class nor its number")
         index = int(prompt)
         if not 0 <= index < self.num_classes:
             raise PromptError(f"class {index} does not exist; the classes are 0 to {self.num_classes - 1}")
@@ -182,6 +184,8 @@ class Fields:
     def _said(self, prompt: str | Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(prompt, Mapping):
             said = dict(prompt)
+        elif not isinstance(prompt, str):
+            raise PromptError(f"the prompt {prompt!r} is no text; name fields and values, as in: {self._example()}")
         else:
             words = [word.partition("=") for word in re.split(r"[\s,]+", prompt.strip()) if word]
             if unclear := [word[0] for word in words if not word[1]]:
@@ -196,6 +200,9 @@ class Fields:
                 f"unknown field {unknown[0]!r}; did you mean {nearest!r}? The fields are: {', '.join(self.fields)}"
             )
         return said
+
+    def _example(self) -> str:
+        return " ".join(f"{name}={kind.names[0]}" for name, kind in self.fields.items())
 
     def _gather(self, parts: Mapping[str, TensorDict]) -> TensorDict:
         labels = {name: part["label"] for name, part in parts.items()}

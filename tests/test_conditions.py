@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from tensordict import TensorDict
 
 from framework.backbones.text import TextEncoder, WordTokenizer
-from framework.conditions import ClassCondition, ConditionKind, TextCondition, Unconditional
+from framework.conditions import ClassCondition, ConditionKind, Fields, TextCondition, Unconditional
+from framework.errors import PromptError
 from framework.modality import drop
 
 BATCH = {
@@ -118,3 +121,40 @@ def test_drop_reaches_nested_conditions_of_any_rank() -> None:
     condition = TensorDict({"inner": inner, "x": torch.ones(2)}, batch_size=[2])
     mixed = drop(condition, condition.apply(torch.zeros_like), keep=torch.tensor([False, True]))
     assert mixed["inner", "grid"].sum((1, 2)).tolist() == [0, 12] and mixed["x"].tolist() == [0, 1]
+
+
+FIELDS = Fields({"digit": ["0", "1"], "speaker": ["ann", "bob"]})
+
+
+def test_fields_are_said_in_words_or_mappings_and_may_be_left_open() -> None:
+    parsed = FIELDS.parse(["speaker=bob digit=1", {"digit": "0"}, ""])
+    assert parsed["digit"].tolist() == [1, 0, 2] and parsed["speaker"].tolist() == [1, 2, 2]
+    assert FIELDS.describe("digit=1, speaker=ann") == "digit 1, speaker ann"
+    null = FIELDS.null(parsed)
+    assert null["digit"].tolist() == [2] * 3 and null["speaker"].tolist() == [2] * 3
+
+
+def test_fields_are_encoded_by_column() -> None:
+    encoded = FIELDS.encode({"labels": torch.tensor([[1, 0], [-1, 1]])})
+    assert encoded["digit"].tolist() == [1, 2] and encoded["speaker"].tolist() == [0, 1]
+    with pytest.raises(ValueError, match=r"labels \[2\]"):
+        FIELDS.encode({"labels": torch.tensor([[2, 0]])})
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("seven", "where a field=value belongs"),
+        ("digit=9", "unknown class|does not exist"),
+        (3, "is no text"),
+        ("sperker=ann", "did you mean 'speaker'"),
+    ],
+)
+def test_fields_refuse_what_has_no_meaning(prompt: Any, message: str) -> None:
+    with pytest.raises(PromptError, match=message):
+        FIELDS.parse([prompt])
+
+
+def test_a_class_refuses_what_is_neither_name_nor_number() -> None:
+    with pytest.raises(PromptError, match="neither the name of a class nor its number"):
+        ClassCondition(["a", "b"]).parse([{"a": 1}])  # type: ignore[list-item]

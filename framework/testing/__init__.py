@@ -1,14 +1,14 @@
 """The conformance kit of the plugin contract: what an author of a modality runs, as scikit-learn's check_estimator is.
 
-    from framework.testing import check_modality
-    check_modality(modality, data, backbone).raise_for_failures()
+from framework.testing import check_modality
+check_modality(modality, data, backbone).raise_for_failures()
 
-    report.py           what was found, as a table, as JSON and as an error
-    subject.py          what is looked at: the objects that are given, and what many checks need of them
-    compare.py          equality and distance of batches, samples, states and conditions
-    oracle.py           the exact denoiser of a few items
-    checks_*.py         the checks: functions of the subject, whose docstrings say what they demand and why
-    check.py            the one function that runs them
+report.py           what was found, as a table, as JSON and as an error
+subject.py          what is looked at: the objects that are given, and what many checks need of them
+compare.py          equality and distance of batches, samples, states and conditions
+oracle.py           the exact denoiser of a few items
+checks_*.py         the checks: functions of the subject, whose docstrings say what they demand and why
+check.py            the one function that runs them
 """
 
 from framework.testing.check import CHECKS, check_modality

@@ -13,11 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
+from tensordict import TensorDict
 from torch import Tensor
 
 from framework.denoiser import Prediction
 from framework.schedules import Flow, Schedule
-from framework.state import Condition, State, map_state
+from framework.state import Condition, State
 from framework.testing.compare import leaves
 
 
@@ -33,13 +34,15 @@ class Oracle:
         squares = distances(x_t, self.items, alpha) ** 2
         weights = (-squares / (2 * sigma.reshape(-1, 1).clamp(min=1e-9) ** 2)).softmax(1)
 
-        def mean(part: Tensor) -> Tensor:
-            return torch.tensordot(weights, part.double(), dims=1).to(part.dtype)
+        return Prediction(_mean(self.items, weights), x_t, alpha, sigma)
 
-        clean = map_state(mean, self.items)
-        if not isinstance(clean, Tensor):
-            clean.batch_size = torch.Size([len(weights)])
-        return Prediction(clean, x_t, alpha, sigma)
+
+def _mean(items: State, weights: Tensor) -> State:
+    """The items (M, ...) weighed by (B, M), as B rows."""
+    if isinstance(items, Tensor):
+        return torch.tensordot(weights, items.double(), dims=1).to(items.dtype)
+    parts = {name: _mean(items[name], weights) for name in items.keys()}  # noqa: SIM118
+    return TensorDict(parts, batch_size=[len(weights)])
 
 
 def distances(x: State, items: State, alpha: Tensor | float = 1.0) -> Tensor:

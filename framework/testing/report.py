@@ -1,6 +1,7 @@
 """What the checks found: a result for each, as a table for people, as JSON for scripts, as an error for tests.
 
-A failure that its author has declared, with a reason, is no failure of the report; if it passes after all, that is said.
+A failure that its author has declared, with a reason, is no failure of the report; if it passes after
+all, that is said.
 """
 
 from __future__ import annotations

@@ -95,6 +95,11 @@ class Subject:
         return self.fresh_data()
 
     @functools.cached_property
+    def twin(self) -> Any:
+        """A second one, made apart from the first: to set one up may mean to read all the data."""
+        return self.fresh_data()
+
+    @functools.cached_property
     def batches(self) -> list[Any]:
         """The first batches of training."""
         return list(itertools.islice(iter(self.data.train_dataloader()), BATCHES))

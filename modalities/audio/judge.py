@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -17,14 +18,15 @@ from framework.metrics.measurement import Measurement
 from framework.metrics.pictures import verdict_metrics
 from modalities.audio.data import AudioData
 from modalities.audio.embeddings import ClapEmbedding, Embedding, TorchScriptEmbedding
-from modalities.audio.metrics import Clips, check_metrics, evaluate_audio
-from modalities.audio.spectrogram_picture import spectrogram_pixels
+from modalities.audio.metrics import Clips, Picture, check_metrics, evaluate_audio
+from modalities.audio.spectrogram_picture import HOP_SECONDS, spectrogram_pixels
 from modalities.audio.waveforms import Waveforms
 
 if TYPE_CHECKING:
     from modalities.audio.modality import Audio
 
-CLASSIFIER_CLIPS, CLASSIFIER_STEPS = 4000, 600
+CLASSIFIER_CLIPS, CLASSIFIER_STEPS = 4000, 500
+BANDS, LONGEST = 64, 128  # of the classifier's pictures: bands, and frames of 32 ms at the most
 EMBEDDINGS: dict[str, Callable[[str], Embedding]] = {
     "clap": ClapEmbedding,
     "panns": partial(TorchScriptEmbedding, rate=32_000),
@@ -75,6 +77,7 @@ def judge(
             training=trained.waveforms,
             codec=modality.through_codec,
             embeddings=embeddings,
+            picture=_picture(data),
         )
     verdicts = data.judge(samples, prompts) if isinstance(prompts[0], str) else {}
     if verdicts:
@@ -94,6 +97,12 @@ def _asked(modality: Audio, prompts: Sequence[Any]) -> torch.Tensor | None:
     return torch.stack(columns, dim=1)
 
 
+def _picture(data: AudioData) -> Picture:
+    """What the classifier sees of a clip: all of it, unless it is very long."""
+    frames = min(LONGEST, math.ceil(data.seconds / HOP_SECONDS))
+    return partial(spectrogram_pixels, bands=BANDS, frames=frames)
+
+
 def _classifier(data: AudioData) -> FeatureNet | None:
     """A classifier of the data's own labels, trained once and cached; None where there are no labels."""
     if not data.heads:
@@ -107,5 +116,5 @@ def _classifier(data: AudioData) -> FeatureNet | None:
         "seconds": data.seconds,
         "heads": {name: list(names) for name, names in data.heads.items()},
     }
-    pixels = spectrogram_pixels(real.waveforms)
+    pixels = _picture(data)(real.waveforms)
     return load_or_train(identity, pixels, np.asarray(real.labels), steps=CLASSIFIER_STEPS)

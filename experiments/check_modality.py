@@ -1,0 +1,101 @@
+"""`diffract check-modality`: compose a training run, and hold its modality, data and backbone against the contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from experiments.configuration import allowed, compose, plain
+from experiments.explain import choices
+from framework.build import MODEL_FOLDER, Allow, build, check, find
+from framework.errors import UserError
+from framework.files import write_text
+
+if TYPE_CHECKING:
+    from framework.testing import Report
+
+WIDTH = 160
+COARSE = 0.05  # the tolerance of adaptive solvers: at their own they would take thousands of evaluations
+PARTS = ("modality", "backbone", "schedule", "parametrization", "noise_level")
+
+
+def run(config: DictConfig | dict[str, Any]) -> Report:
+    """Check as the configuration says; returns what was found, failures too.
+
+    Raises:
+        BuildError: a part cannot be made.
+        UserError: `only` or `expected` names no check.
+    """
+    import torch
+
+    from framework.testing import check_modality
+
+    settings = plain(config)
+    allow = allowed(settings)
+    torch.manual_seed(settings["seed"])
+    settings, data = adapted(settings, allow)
+    ready = [data]  # to make another may mean to read all the data once more
+    model = {key: settings[key] for key in PARTS if settings.get(key) is not None}
+    parts = build(model, allow)
+    report = check_modality(
+        parts["modality"],
+        lambda: ready.pop() if ready else build(settings["data"], allow),
+        parts["backbone"],
+        schedule=parts["schedule"],
+        parametrization=parts["parametrization"],
+        noise_level=parts.get("noise_level"),
+        objective=build(settings["objective"], allow),
+        solvers=None if settings["fast"] else all_solvers(allow),
+        config=settings,
+        allow=MODEL_FOLDER.plus(*(settings["allow"] or ())),
+        expected=settings["expected"],
+        only=settings["only"],
+        items=settings["items"],
+        thorough=not settings["fast"],
+        folder=settings["out"],
+    )
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)  # a file has no width of its own
+    console.print(report)
+    if settings["out"] is not None:
+        write_text(Path(settings["out"]) / "report.json", report.to_json())
+        print(f"wrote {Path(settings['out']) / 'report.json'}", flush=True)
+    return report
+
+
+def failed(report: Report) -> bool:
+    """Whether a check failed that was not expected to: the command's exit code is 1 then."""
+    return not report.passed
+
+
+def adapted(settings: dict[str, Any], allow: Allow) -> tuple[dict[str, Any], Any]:
+    """The configuration with what only the data can know filled in, as a training run has it, and the data module."""
+    skipped = {"skipped_path": None} if "skipped_path" in settings["data"] else {}
+    settings = {**settings, "data": {**settings["data"], **skipped}}  # there is no run in whose folder it would lie
+    data = build(settings["data"], allow)
+    data.setup("fit")
+    settings = find(settings["modality"]["_target_"], allow).adapt(settings, data)  # type: ignore[attr-defined]
+    if problems := check({key: settings[key] for key in PARTS if key in settings}, allow):
+        raise UserError("\n".join(problems))
+    return settings, data
+
+
+def all_solvers(allow: Allow) -> dict[str, Any]:
+    """Every solver of the tree that samples Gaussian states, by its option's name; adaptive ones with large steps."""
+    from framework.certify.certificate import kind_of
+
+    names = choices("solver", "certify")
+    config = plain(compose("certify", [f"+solver@entries.{name}={name}" for name in names]))["entries"]
+    loose = {name: {key: COARSE for key in ("rtol", "atol") if key in config[name]} for name in names}
+    made = {name: build({**config[name], **loose[name]}, allow) for name in names}
+    return {name: solver for name, solver in made.items() if kind_of(solver) == "continuous"}
+
+
+if __name__ == "__main__":
+    from experiments.cli import command_line
+
+    command_line("check_modality")
