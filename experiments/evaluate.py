@@ -1,4 +1,7 @@
-"""`diffract evaluate`: sample for prompts that were held out, judge the samples, write metrics.json and pictures."""
+"""`diffract evaluate`: sample for prompts that were held out, judge the samples, write metrics.json and pictures.
+
+Of an autoencoder the reconstructions of held-out data are judged in their place.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from rich.console import Console
 
 from experiments.configuration import allowed, plain
 from experiments.errors import ConfigurationError
-from experiments.models import load_run, sampling_choices
+from experiments.models import HOW, load_run, sampling_choices
 from experiments.show import sampling_bar
 
 SHEET = 64  # samples on the sheet
@@ -23,6 +26,8 @@ def run(config: DictConfig | dict[str, Any]) -> dict[str, Any]:
     from framework.metrics.measurement import table, write_metrics
 
     settings = plain(config)
+    if holds_autoencoder(settings):
+        return run_autoencoder(settings)
     model = load_run(settings)
     modality = model.modality
     data = build(data_config(settings), allowed(settings))
@@ -48,6 +53,46 @@ def run(config: DictConfig | dict[str, Any]) -> dict[str, Any]:
         f"metrics: {out / 'metrics.json'}\nsheet:   {sheet}",
         flush=True,
     )
+    return metrics
+
+
+def holds_autoencoder(settings: dict[str, Any]) -> bool:
+    """Whether the run trained an autoencoder."""
+    from framework.store import AUTOENCODER, find_folder, kind, read
+
+    return kind(read(find_folder(Path(settings["run"])))[0]) == AUTOENCODER
+
+
+def run_autoencoder(settings: dict[str, Any]) -> dict[str, Any]:
+    """Judge an autoencoder's reconstructions; returns the measurements by name.
+
+    Raises:
+        ConfigurationError: choices that are about sampling.
+    """
+    import torch
+
+    from framework.build import MODEL_FOLDER, build
+    from framework.latents import load_autoencoder
+    from framework.metrics.measurement import table, write_metrics
+    from framework.reconstruction import evaluate_autoencoder
+
+    if chosen := [key for key in (*HOW, "options") if settings[key]]:
+        raise ConfigurationError(f"run={settings['run']} holds an autoencoder: it takes no {', '.join(chosen)}")
+    allow = MODEL_FOLDER.plus(*(settings["allow"] or ()))
+    device = settings["device"]
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = load_autoencoder(settings["run"], device, allow)
+    data = build(data_config(settings), allowed(settings))
+    data.setup("fit")
+    out = Path(settings["out"] or Path(settings["run"]) / "evaluation")
+    with sampling_bar(settings["n"]) as bar:
+        metrics, sheet = evaluate_autoencoder(
+            model, data, settings["n"], out / "reconstructions", seed=settings["seed"], progress=bar
+        )
+    write_metrics(out / "metrics.json", metrics)
+    Console().print(table(metrics))
+    print(f"metrics: {out / 'metrics.json'}\nsheet:   {sheet}", flush=True)
     return metrics
 
 

@@ -23,11 +23,13 @@ from torch import Tensor
 
 from framework.errors import UserError
 from framework.metrics.measurement import Measurement
-from framework.spaces import Space
+from framework.metrics.reconstruction import measured, psnr
+from framework.spaces import Masked, Space
 from framework.state import Condition, State, map_state, select
 
 if TYPE_CHECKING:
     from framework.editing.task import Task
+    from framework.metrics.feature_net import FeatureNet
 
 API_VERSION = 1
 
@@ -96,6 +98,26 @@ class Modality(ABC):
         """
         return {}
 
+    def reconstruction(
+        self, original: State, reconstructed: State, condition: Condition, data: JudgeData, seed: int
+    ) -> dict[str, Measurement]:
+        """How good an autoencoder's reconstructions of encoded states are; here the PSNR of the states themselves.
+
+        Its peak is the range of the originals. A modality measures what its field does, on decoded samples.
+        """
+        if not isinstance(original, Tensor) or not isinstance(reconstructed, Tensor):
+            return {}
+        mask = condition[self.space.mask] if isinstance(self.space, Masked) else None
+        real = original if mask is None else original[mask]
+        return {"psnr": measured(psnr(original, reconstructed, float(real.max() - real.min()), mask), seed)}
+
+    def perceptual(self, data: Any) -> FeatureNet | None:
+        """A network of the data's own labels that reads states as pictures, for perceptual losses; None: there is none.
+
+        `data` is the run's data module. The network is a function of the data, trained once and cached.
+        """
+        return None
+
     def prompts(self, data: JudgeData, n: int, seed: int) -> Sequence[Any]:
         """`n` prompts for such data that this modality's conditions can read."""
         return data.prompts(n, seed)
@@ -149,7 +171,7 @@ class Modality(ABC):
         return condition
 
     def windows(self, overlap: float) -> Task:
-        """What samples states that are longer than the network was trained on, in windows that share `overlap` (0 to 1).
+        """What samples longer states than the network was trained on, in windows that share `overlap` (0 to 1).
 
         Raises:
             UserError: states have one size.

@@ -4,6 +4,9 @@
     model/model.safetensors   the averaged weights
     model/README.md           the model card
     model/manifest.json       format version and the SHA-256 of the files above
+    model/autoencoder/        the folder of the autoencoder whose latents it works in, if it does, as a copy
+
+An autoencoder alone is such a folder too: `kind: autoencoder`, with a modality and a backbone.
 
 A folder from somebody else is data and not a program: no pickle is read, a configuration may name only classes that
 `build.MODEL_FOLDER` allows, and a weight that was changed on the way does not match its checksum. A new version
@@ -16,14 +19,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from framework.build import MODEL_FOLDER, Allow, build
 from framework.errors import UserError
@@ -35,6 +39,9 @@ FORMAT = 1
 WEIGHTS, CONFIG, CARD, MANIFEST = "model.safetensors", "config.yaml", "README.md", "manifest.json"
 PREVIOUS = "model.previous"
 MODEL_KEYS = ("modality", "backbone", "schedule", "parametrization", "noise_level", "defaults")
+DIFFUSION, AUTOENCODER = "diffusion", "autoencoder"  # what a folder may hold; where it does not say, a diffusion model
+AUTOENCODER_KEYS = ("kind", "modality", "backbone")
+CARRIED = "framework.latents.TrainedAutoencoder"  # the part of a configuration that names a folder, by `path`
 
 
 class ModelFolderError(UserError):
@@ -65,12 +72,25 @@ def build_model(config: Mapping[str, Any], allow: Allow) -> Model:
     )
 
 
-def save(model: Model, config: Mapping[str, Any], folder: str | Path, card: str) -> Path:
+class Stored(Protocol):
+    """What can be written: a model, or an autoencoder."""
+
+    @property
+    def network(self) -> nn.Module: ...
+
+
+def kind(config: Mapping[str, Any]) -> str:
+    """DIFFUSION or AUTOENCODER: what a model folder with this configuration holds."""
+    return str(config.get("kind", DIFFUSION))
+
+
+def save(model: Stored, config: Mapping[str, Any], folder: str | Path, card: str) -> Path:
     """Write a model folder, in place of the one that may be there.
 
     Args:
         model: its network's weights are written, in their own precision.
-        config: as for `build_model`.
+        config: as for `build_model`; an autoencoder's says `kind: autoencoder`. The folders of autoencoders that it
+            names are copied into the new one.
         folder: the folder to make.
         card: the model card, in Markdown.
     """
@@ -82,13 +102,25 @@ def save(model: Model, config: Mapping[str, Any], folder: str | Path, card: str)
     fresh.chmod(0o755)
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.network.state_dict().items()}
     save_file(weights, fresh / WEIGHTS)
-    kept = {key: config[key] for key in MODEL_KEYS if config.get(key) is not None}
+    keys = AUTOENCODER_KEYS if kind(config) == AUTOENCODER else MODEL_KEYS
+    kept = {key: config[key] for key in keys if config.get(key) is not None}
+    carried: dict[Path, str] = {}
+
+    def carry(path: str) -> str:
+        source = find_folder(Path(path)).resolve()
+        if source not in carried:
+            carried[source] = "autoencoder" if not carried else f"autoencoder-{len(carried) + 1}"
+            shutil.copytree(source, fresh / carried[source])
+        return carried[source]
+
+    kept = located(kept, carry)
     (fresh / CONFIG).write_text(yaml.safe_dump(kept, sort_keys=False))
     (fresh / CARD).write_text(card)
-    sums = {name: sha256(fresh / name) for name in (CONFIG, WEIGHTS, CARD)}
+    inner = [f"{name}/{MANIFEST}" for name in carried.values()]
+    sums = {name: sha256(fresh / name) for name in (CONFIG, WEIGHTS, CARD, *inner)}
     (fresh / MANIFEST).write_text(json.dumps({"format": FORMAT, "sha256": sums}, indent=2) + "\n")
-    for file in fresh.iterdir():
-        file.chmod(0o644)
+    for file in fresh.rglob("*"):
+        file.chmod(0o755 if file.is_dir() else 0o644)
         _sync(file)
     _replace(folder, fresh)
     return folder
@@ -105,8 +137,23 @@ def _replace(folder: Path, fresh: Path) -> None:
 
 
 def _sync(file: Path) -> None:
+    if file.is_dir():
+        sync_folder(file)
+        return
     with file.open("rb") as opened:
         os.fsync(opened.fileno())
+
+
+def located(config: Any, place: Callable[[str], str]) -> Any:
+    """A configuration in which the folder of each autoencoder that it carries is `place` of what it was."""
+    if isinstance(config, list):
+        return [located(value, place) for value in config]
+    if not isinstance(config, Mapping):
+        return config
+    moved = {key: located(value, place) for key, value in config.items()}
+    if moved.get("_target_") == CARRIED and isinstance(moved.get("path"), str):
+        moved["path"] = place(moved["path"])
+    return moved
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", allow: Allow = MODEL_FOLDER) -> Model:
@@ -122,17 +169,54 @@ def load(path: str | Path, device: str | torch.device = "cpu", allow: Allow = MO
         BuildError: the configuration names what it may not.
     """
     folder = find_folder(Path(path))
-    _verify(folder)
-    config = yaml.safe_load((folder / CONFIG).read_text())
+    config, weights = read(folder)
+    if kind(config) != DIFFUSION:
+        raise ModelFolderError(
+            f"{path} holds an autoencoder, which is not sampled: `diffract evaluate` judges it, and diffusion models "
+            "are trained on its latents"
+        )
     model = build_model(config, allow)
-    try:
-        weights = load_file(folder / WEIGHTS)
-        model.network.load_state_dict(weights)
-    except (SafetensorError, RuntimeError) as error:
-        raise ModelFolderError(f"{folder / WEIGHTS} does not fit the network of {CONFIG}: {error}") from error
-    model.network.eval().requires_grad_(False)
+    fill(model.network, weights, folder)
     model.grids = GridCache(folder.parent / "grids")
     return model.to(device)
+
+
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The configuration and the weights of a model folder, checked; the folders inside it are named in full.
+
+    Raises:
+        ModelFolderError: as `load`.
+    """
+    sums = _verify(folder)
+
+    def inside(name: str) -> str:
+        if name in (".", "..") or Path(name).name != name or f"{name}/{MANIFEST}" not in sums:
+            raise ModelFolderError(f"{folder / CONFIG} names an autoencoder at {name!r}, which is not in this folder")
+        _verify(folder / name)
+        return str(folder / name)
+
+    config = located(yaml.safe_load((folder / CONFIG).read_text()), inside)
+    try:
+        return config, load_file(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise _misfit(folder, error) from error
+
+
+def fill(network: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Give a network the weights of a model folder, and freeze it.
+
+    Raises:
+        ModelFolderError: they are another network's.
+    """
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise _misfit(folder, error) from error
+    network.eval().requires_grad_(False)
+
+
+def _misfit(folder: Path, error: Exception) -> ModelFolderError:
+    return ModelFolderError(f"{folder / WEIGHTS} does not fit the network of {CONFIG}: {error}")
 
 
 def find_folder(path: Path) -> Path:
@@ -149,7 +233,8 @@ def find_folder(path: Path) -> Path:
     )
 
 
-def _verify(folder: Path) -> None:
+def _verify(folder: Path) -> dict[str, str]:
+    """The checksums of the manifest, after the files have been held against them."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         version, sums = manifest["format"], manifest["sha256"]
@@ -157,9 +242,10 @@ def _verify(folder: Path) -> None:
         raise ModelFolderError(f"{folder / MANIFEST} is damaged: {error!r}") from error
     if version != FORMAT:
         raise ModelFolderError(f"{folder} has format {version}, and this version of Diffract reads format {FORMAT}")
-    for name in (CONFIG, WEIGHTS):
+    for name in (CONFIG, WEIGHTS, *(name for name in sums if name.endswith(f"/{MANIFEST}"))):
         file = folder / name
         if not file.is_file():
             raise ModelFolderError(f"{folder} is incomplete: {name} is missing")
         if sums.get(name) != sha256(file):
             raise ModelFolderError(f"{file} does not match its checksum in {MANIFEST}: it is damaged or was changed")
+    return dict(sums)

@@ -1,4 +1,4 @@
-"""The one LightningModule: any modality, network, schedule and objective.
+"""The LightningModule of diffusion models, any modality, network, schedule and objective; and what all training shares.
 
 Everything random in a step is a function of (seed, batch number, process), and the order of the data is a function of
 (seed, batch number) too (`loader`), so a resumed run repeats the uninterrupted one bit by bit on the CPU.
@@ -15,11 +15,11 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from framework.denoiser import NetworkDenoiser
 from framework.errors import UserError
-from framework.modality import drop
+from framework.modality import Modality, drop
 from framework.model import Model
 from framework.noise import BatchKey, stable_hash
 from framework.objectives.objective import Objective
@@ -35,41 +35,45 @@ class TrainingDivergedError(RuntimeError):
     """Losses or gradients have not been finite for many steps."""
 
 
-class DiffusionTraining(L.LightningModule):
-    """Training of a model.
+class Training(L.LightningModule):
+    """A network that learns from a modality's batches: steps, their randomness, the average, and what is resumed.
+
+    A subclass says what the loss is, how it is validated, and what the averaged network makes.
 
     Args:
-        model: what is trained; its network becomes the live one, the average is kept beside it.
-        objective: the loss.
+        modality: how batches become states.
+        network: the live network; its average is kept beside it.
+        objective: the loss; its parameters are trained too.
         optimizer: settings of AdamW and the learning rate.
         half_life: of the EMA, in samples.
         ramp: of the EMA.
-        condition_dropout: the share of samples whose condition is replaced by the null condition.
-        seed: of noise, times and dropout.
+        seed: of all that is random in a step.
         compile: compile the network (torch.compile).
         patience: how many steps in a row may fail to be finite.
     """
 
+    network: nn.Module
+
     def __init__(
         self,
-        model: Model,
-        objective: Objective,
+        modality: Modality,
+        network: nn.Module,
+        objective: nn.Module,
         optimizer: AdamW,
         *,
-        half_life: float = 50_000,
-        ramp: float = 0.05,
-        condition_dropout: float = 0.1,
-        seed: int = 0,
-        compile: bool = False,
-        patience: int = 20,
+        half_life: float,
+        ramp: float,
+        seed: int,
+        compile: bool,
+        patience: int,
     ) -> None:
         super().__init__()
-        self.model = model
-        self.network = model.network
-        self.ema = EMA(model.network, half_life, ramp)
+        self.modality = modality
+        self.network = network
+        self.ema = EMA(network, half_life, ramp)
         self.objective = objective
         self.settings = optimizer
-        self.condition_dropout, self.seed, self.patience = condition_dropout, seed, patience
+        self.seed, self.patience = seed, patience
         self.batches_seen = 0
         self.samples_seen = 0
         self.skipped = 0
@@ -80,16 +84,12 @@ class DiffusionTraining(L.LightningModule):
 
     def encode(self, batch: Any) -> tuple[State, Condition]:
         """The batch's clean states and conditions, on the module's device."""
-        x_0, condition = self.model.modality.encode(batch)
+        x_0, condition = self.modality.encode(batch)
         return x_0, condition.to(device_of(x_0))
 
-    def denoiser(self, averaged: bool) -> NetworkDenoiser:
-        """The model with the live network, or with the average."""
-        return self.model.denoiser(self.ema.network if averaged else self.network)
-
-    def averaged_model(self) -> Model:
-        """The model with the average's weights, which is what is saved and sampled."""
-        return replace(self.model, network=self.ema.network)
+    def loss(self, x_0: State, condition: Condition, key: BatchKey) -> Tensor:
+        """The batch's loss, a number; the key is that of the batch."""
+        raise NotImplementedError
 
     def on_fit_start(self) -> None:
         if self.trainer.precision in ("16-true", "bf16-true"):
@@ -108,40 +108,11 @@ class DiffusionTraining(L.LightningModule):
         key = BatchKey(self.seed, self.batches_seen, self.global_rank, rows)
         # Dropout layers draw from the global generators: these, too, become a function of the batch's number.
         torch.manual_seed(stable_hash(self.seed, self.batches_seen, self.global_rank, "layers"))
-        if self.condition_dropout > 0:
-            draws = key.component("condition").uniform((), torch.zeros(()))
-            condition = drop(condition, self.model.modality.null(condition), draws >= self.condition_dropout)
-        loss = self.objective(self.denoiser(averaged=False), x_0, condition, key).loss.mean()
+        loss = self.loss(x_0, condition, key)
         self.batches_seen += 1
         self.samples_seen += rows * self.trainer.world_size
         self.log("train/loss", loss, prog_bar=True)
         return loss
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """The average's loss at fixed quantiles of time and with fixed noise, so that values compare between steps."""
-        x_0, condition = self.encode(batch)
-        rows = batch_size(x_0)
-        level = torch.arange(rows) % QUANTILES
-        key = BatchKey(0, batch_idx, self.global_rank, rows, "validation")
-        terms = self.objective(
-            self.denoiser(averaged=True), x_0, condition, key, uniforms=(level.double() + 0.5) / QUANTILES
-        )
-        # Sums and counts a level, the loss last: added up over batches and processes, they are exact means in the end.
-        one_hot = torch.nn.functional.one_hot(level, QUANTILES).to(terms.error)
-        self._validation[0, :QUANTILES] += (one_hot * terms.error[:, None]).sum(0)
-        self._validation[1, :QUANTILES] += one_hot.sum(0)
-        self._validation[:, QUANTILES] += torch.stack([terms.loss.sum(), terms.loss.new_tensor(rows)])
-
-    def on_validation_epoch_start(self) -> None:
-        self._validation = torch.zeros(2, QUANTILES + 1, device=self.device)
-
-    def on_validation_epoch_end(self) -> None:
-        total = self.trainer.strategy.reduce(self._validation, reduce_op="sum")
-        assert isinstance(total, Tensor)
-        for q, (summed, count) in enumerate(total.T.tolist()):
-            name = "val/loss" if q == QUANTILES else f"val/error_at_quantile/{(q + 0.5) / QUANTILES:.3f}"
-            if count > 0:
-                self.log(name, summed / count, prog_bar=q == QUANTILES)
 
     def configure_gradient_clipping(
         self,
@@ -200,3 +171,84 @@ class DiffusionTraining(L.LightningModule):
         self.batches_seen, self.samples_seen = counts["batches_seen"], counts["samples_seen"]
         self._samples_at_update = counts["samples_at_update"]
         self.skipped, self._skipped_in_a_row = counts["skipped"], counts["skipped_in_a_row"]
+
+
+class DiffusionTraining(Training):
+    """Training of a diffusion model.
+
+    Args:
+        model: what is trained; its network becomes the live one, the average is kept beside it.
+        objective: the loss.
+        condition_dropout: the share of samples whose condition is replaced by the null condition.
+
+    The others are those of `Training`; the seed is that of noise, times and dropout.
+    """
+
+    objective: Objective
+
+    def __init__(
+        self,
+        model: Model,
+        objective: Objective,
+        optimizer: AdamW,
+        *,
+        half_life: float = 50_000,
+        ramp: float = 0.05,
+        condition_dropout: float = 0.1,
+        seed: int = 0,
+        compile: bool = False,
+        patience: int = 20,
+    ) -> None:
+        super().__init__(
+            model.modality,
+            model.network,
+            objective,
+            optimizer,
+            half_life=half_life,
+            ramp=ramp,
+            seed=seed,
+            compile=compile,
+            patience=patience,
+        )
+        self.model = model
+        self.condition_dropout = condition_dropout
+
+    def denoiser(self, averaged: bool) -> NetworkDenoiser:
+        """The model with the live network, or with the average."""
+        return self.model.denoiser(self.ema.network if averaged else self.network)
+
+    def averaged_model(self) -> Model:
+        """The model with the average's weights, which is what is saved and sampled."""
+        return replace(self.model, network=self.ema.network)
+
+    def loss(self, x_0: State, condition: Condition, key: BatchKey) -> Tensor:
+        if self.condition_dropout > 0:
+            draws = key.component("condition").uniform((), torch.zeros(()))
+            condition = drop(condition, self.modality.null(condition), draws >= self.condition_dropout)
+        return self.objective(self.denoiser(averaged=False), x_0, condition, key).loss.mean()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """The average's loss at fixed quantiles of time and with fixed noise, so that values compare between steps."""
+        x_0, condition = self.encode(batch)
+        rows = batch_size(x_0)
+        level = torch.arange(rows) % QUANTILES
+        key = BatchKey(0, batch_idx, self.global_rank, rows, "validation")
+        terms = self.objective(
+            self.denoiser(averaged=True), x_0, condition, key, uniforms=(level.double() + 0.5) / QUANTILES
+        )
+        # Sums and counts a level, the loss last: added up over batches and processes, they are exact means in the end.
+        one_hot = torch.nn.functional.one_hot(level, QUANTILES).to(terms.error)
+        self._validation[0, :QUANTILES] += (one_hot * terms.error[:, None]).sum(0)
+        self._validation[1, :QUANTILES] += one_hot.sum(0)
+        self._validation[:, QUANTILES] += torch.stack([terms.loss.sum(), terms.loss.new_tensor(rows)])
+
+    def on_validation_epoch_start(self) -> None:
+        self._validation = torch.zeros(2, QUANTILES + 1, device=self.device)
+
+    def on_validation_epoch_end(self) -> None:
+        total = self.trainer.strategy.reduce(self._validation, reduce_op="sum")
+        assert isinstance(total, Tensor)
+        for q, (summed, count) in enumerate(total.T.tolist()):
+            name = "val/loss" if q == QUANTILES else f"val/error_at_quantile/{(q + 0.5) / QUANTILES:.3f}"
+            if count > 0:
+                self.log(name, summed / count, prog_bar=q == QUANTILES)

@@ -29,7 +29,14 @@ import yaml
 from framework.build import Allow, build, check, find
 from framework.errors import UserError
 from framework.files import write_text
-from framework.store import build_model, save
+from framework.objectives.autoencoder import AutoencoderObjective
+from framework.store import AUTOENCODER, build_model, located, save
+from framework.training.autoencoder import (
+    AutoencoderTraining,
+    ReconstructionPreviews,
+    autoencoder_card,
+    autoencoder_training,
+)
 from framework.training.checkpoints import Checkpoints, DurableCheckpointIO, latest, step_of
 from framework.training.interruption import Interruption
 from framework.training.module import DiffusionTraining
@@ -58,6 +65,8 @@ def train(
 ) -> float:
     """Run a configuration to its end; returns the last validation loss (NaN if there was no validation).
 
+    What is trained, the objective says: a diffusion model, or an autoencoder for the latents of others.
+
     Args:
         config: resolved plain values with the keys of conf/train.yaml; `resume` names a run to go on with.
         allow: what its `_target_`s may name.
@@ -80,20 +89,14 @@ def train(
     data = build(config["data"], allow)
     data.setup("fit")
     config = find(config["modality"]["_target_"], allow).adapt(config, data)  # type: ignore[attr-defined]
-    config["defaults"] = {key: config["sampling"].get(key) for key in ("solver", "grid", "steps", "guidance")}
+    config = located(config, lambda path: str(Path(path).resolve()))  # the run is to be resumed from any folder
+    if _is_autoencoder(config, allow):
+        config["kind"] = AUTOENCODER
+    else:
+        config["defaults"] = {key: config["sampling"].get(key) for key in ("solver", "grid", "steps", "guidance")}
     if problems := check(config, allow):
         raise ValueError("\n".join(problems))
-    model = build_model(config, allow)
-    module = DiffusionTraining(
-        model,
-        build(config["objective"], allow),
-        build(config["optimizer"], allow),
-        half_life=config["ema"]["half_life"],
-        ramp=config["ema"]["ramp"],
-        condition_dropout=config["condition_dropout"],
-        seed=config["seed"],
-        compile=config["compile"],
-    )
+    module = autoencoder_training(config, allow, data) if "kind" in config else _diffusion_training(config, allow)
     checkpoint = latest(run) if resuming else None
     last = config["trainer"].get("max_steps", -1)
     if checkpoint is not None and 0 < last <= step_of(checkpoint):
@@ -113,26 +116,50 @@ def train(
     return float(trainer.callback_metrics.get("val/loss", torch.tensor(float("nan"))))
 
 
+def _is_autoencoder(config: dict[str, Any], allow: Allow) -> bool:
+    """Whether the objective is an autoencoder's."""
+    target = config["objective"].get("_target_")
+    found = None if target is None else find(target, allow)
+    return isinstance(found, type) and issubclass(found, AutoencoderObjective)
+
+
+def _diffusion_training(config: dict[str, Any], allow: Allow) -> DiffusionTraining:
+    return DiffusionTraining(
+        build_model(config, allow),
+        build(config["objective"], allow),
+        build(config["optimizer"], allow),
+        half_life=config["ema"]["half_life"],
+        ramp=config["ema"]["ramp"],
+        condition_dropout=config["condition_dropout"],
+        seed=config["seed"],
+        compile=config["compile"],
+    )
+
+
 def _trainer(
     config: dict[str, Any],
     allow: Allow,
     run: Path,
-    module: DiffusionTraining,
+    module: DiffusionTraining | AutoencoderTraining,
     data: Any,
     more: Sequence[L.Callback],
 ) -> L.Trainer:
     settings = config["checkpoint"]
+    card = autoencoder_card if isinstance(module, AutoencoderTraining) else model_card
     checkpoints = Checkpoints(
         run,
         settings["every_n_steps"],
         settings["keep"],
-        export=lambda step: save(module.averaged_model(), config, run / "model", model_card(config, step)),
+        export=lambda step: save(module.averaged_model(), config, run / "model", card(config, step)),
     )
     callbacks: list[L.Callback] = [TrainingProgress(), checkpoints, Interruption(checkpoints), *more]
     previews = config["sampling"]
-    if previews["every_n_steps"]:
+    every = previews["every_n_steps"]
+    if every and isinstance(module, AutoencoderTraining):
+        callbacks.insert(1, ReconstructionPreviews(run, data.val_dataloader, previews["n"], every))
+    elif every and isinstance(module, DiffusionTraining):
         prompts = previews["prompts"] or list(module.model.modality.prompts(data, previews["n"], seed=0))
-        callbacks.insert(1, Previews(run, prompts, previews["n"], previews["every_n_steps"]))
+        callbacks.insert(1, Previews(run, prompts, previews["n"], every))
     loggers = [build(logger, allow) for logger in (config["logger"] or {}).values()]
     make = build(config["trainer"], allow)
     trainer: L.Trainer = make(

@@ -28,10 +28,12 @@ from framework.data.counter import uniforms
 from framework.editing.windows import Windows
 from framework.errors import DataError, PromptError, UserError
 from framework.metrics.measurement import Measurement
+from framework.metrics.reconstruction import measured
 from framework.modality import Modality
 from framework.spaces import Masked
 from modalities.audio.codecs.codec import Codec
 from modalities.audio.data import AudioData
+from modalities.audio.distances import log_spectral_distance
 from modalities.audio.files import read_audio
 from modalities.audio.judge import judge
 from modalities.audio.levels import TARGETS, set_level
@@ -193,6 +195,14 @@ class Audio(Modality):
     ) -> dict[str, Measurement]:
         """The metrics of `metrics` and the data's own exact rules; see `judge`."""
         return judge(self, samples, prompts, data, seed, options)
+
+    def reconstruction(  # type: ignore[override]
+        self, original: Tensor, reconstructed: Tensor, condition: TensorDict, data: AudioData, seed: int
+    ) -> dict[str, Measurement]:
+        """The default's, and the log-spectral distance in dB between the clips."""
+        found = super().reconstruction(original, reconstructed, condition, data, seed)
+        distances = log_spectral_distance(self.decode(reconstructed, condition), self.decode(original, condition))
+        return found | {"log_spectral_distance": measured(distances, seed)}
 
     def through_codec(self, clips: Waveforms) -> Waveforms:
         """Clips as the codec gives them back: as good as a model with it can get."""

@@ -179,6 +179,13 @@ def test_presets_compose_and_name_what_exists(preset: str, backbone: str | None)
     assert check(plain(config), allowed(config)) == []
 
 
+@pytest.mark.parametrize("preset", ["audio/fsdd_vae", "audio/notes_vae"])
+def test_presets_of_autoencoders_compose(preset: str) -> None:
+    extra = [] if "notes" in preset else ["data.path=x"]
+    config = compose("train", [f"experiment={preset}", "run=x", *extra])
+    assert check(plain(config), allowed(config)) == []
+
+
 def go(command: Any, name: str, *overrides: str) -> Any:
     return command.run(compose(name, list(overrides)))
 
