@@ -66,6 +66,11 @@ class AudioData(TwoSets[Item]):
         return self._heads
 
     @property
+    def judged(self) -> tuple[str, ...]:
+        """The heads that a classifier of pictures can be asked for."""
+        return tuple(self.heads)
+
+    @property
     def lengths(self) -> Int64[Tensor, " n"]:
         """The lengths of the training clips in samples."""
         return self._training_facts().lengths

@@ -66,14 +66,14 @@ def judge(
         )
         result |= check_metrics(samples, seed=seed)
     else:
-        trained = data.training_reference(CLASSIFIER_CLIPS, seed)
+        trained, columns = data.training_reference(CLASSIFIER_CLIPS, seed), _judged(data)
         result |= evaluate_audio(
             Clips(samples[torch.tensor(own)], _asked(modality, [prompts[i] for i in own])),
-            Clips(trained.waveforms, trained.labels),
+            Clips(trained.waveforms, trained.labels[:, columns]),
             classifier,
             seed=seed,
-            heads=list(data.heads),
-            held_out=Clips(kept.waveforms, kept.labels),
+            heads=list(data.judged),
+            held_out=Clips(kept.waveforms, kept.labels[:, columns]),
             training=trained.waveforms,
             codec=modality.through_codec,
             embeddings=embeddings,
@@ -103,18 +103,24 @@ def _picture(data: AudioData) -> Picture:
     return partial(spectrogram_pixels, bands=BANDS, frames=frames)
 
 
+def _judged(data: AudioData) -> list[int]:
+    """The columns of the labels that are judged."""
+    return [list(data.heads).index(name) for name in data.judged]
+
+
 def _classifier(data: AudioData) -> FeatureNet | None:
     """A classifier of the data's own labels, trained once and cached; None where there are no labels."""
-    if not data.heads:
+    if not data.judged:
         return None
     real = data.training_reference(CLASSIFIER_CLIPS, 0)
-    if bool((real.labels < 0).all(0).any()):
+    labels = real.labels[:, _judged(data)]
+    if bool((labels < 0).all(0).any()):
         return None
     identity = {
         "data": type(data).__name__,
         "rate": data.rate,
         "seconds": data.seconds,
-        "heads": {name: list(names) for name, names in data.heads.items()},
+        "heads": {name: list(data.heads[name]) for name in data.judged},
     }
     pixels = _picture(data)(real.waveforms)
-    return load_or_train(identity, pixels, np.asarray(real.labels), steps=CLASSIFIER_STEPS)
+    return load_or_train(identity, pixels, np.asarray(labels), steps=CLASSIFIER_STEPS)

@@ -26,6 +26,8 @@ from modalities.audio.codecs.log_mel import LogMel
 from modalities.audio.codecs.mdct import MDCT
 from modalities.audio.files import write_audio
 from modalities.audio.modality import Audio, Timed
+from modalities.audio.notes import Notes
+from modalities.audio.notes_condition import Notation
 from modalities.audio.unet import SpectrogramUNet
 
 PRESETS = ["audio/fsdd", "audio/notes", "audio/folder"]
@@ -151,6 +153,19 @@ def test_data_fill_in_what_only_they_know() -> None:
     config["modality"]["codec"]["rate"] = 16000
     with pytest.raises(UserError, match="works at 16000 Hz and the data at 8000 Hz"):
         Audio.adapt(config, data)
+
+
+def test_captions_of_notes_become_what_they_say() -> None:
+    notation = Notation()
+    said = notation.parse(["a short loud pure C4", "C4 and E4, organ", ""])
+    assert said["pitch"].tolist() == [8, 8, 32] and said["second"].tolist() == [0, 13, 33]
+    assert said["timbre"].tolist() == [0, 3, 5] and said["loudness"].tolist() == [2, 3, 3]
+    item = Notes("single", "heldout", 4)[2]
+    encoded = notation.encode({"caption": [item["caption"]]})
+    heads = [encoded[name].item() for name in ("pitch", "timbre", "envelope", "loudness")]
+    assert heads == item["labels"].tolist()
+    with pytest.raises(PromptError):
+        notation.parse(["a green circle"])
 
 
 def test_the_unet_sees_where_it_is_and_writes_nothing_beyond_the_clip() -> None:
