@@ -81,6 +81,11 @@ class AudioData(TwoSets[Item]):
             self._facts = facts(self.train_set)
         return self._facts
 
+    @property
+    def labels(self) -> Int64[Tensor, "n h"]:
+        """The labels of the training clips."""
+        return self._training_facts().labels
+
     def prompts(self, n: int, seed: int) -> list[dict[str, str]] | list[str]:
         """`n` prompts to judge on, chosen by the seed: classes if the data have them, else held-out captions."""
         return self.classes(n, seed) or self.captions(n, seed)

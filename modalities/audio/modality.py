@@ -46,6 +46,9 @@ QUANTILES = 33  # of the training clips' lengths that a model remembers
 SECONDS = re.compile(r"\bseconds=([0-9]*\.?[0-9]+)\s*,?\s*")
 
 
+FEW_QUANTILES = 9  # and of those with certain labels
+
+
 @dataclass(frozen=True)
 class Timed:
     """A prompt and how many seconds its clip lasts."""
@@ -62,6 +65,8 @@ class Audio(Modality):
         codec: clips to frames and back.
         seconds: the longest clip that the network was trained on; None is the data's when a run begins.
         durations: quantiles of the training clips' lengths in seconds, evenly spaced; None likewise.
+        durations_of: the same of the clips with certain labels, by their numbers ("7,4"): a "seven" lasts longer than a
+            "six"; None likewise.
         level, target_db: to what the training clips were levelled (levels.set_level), and files that are edited are;
             None likewise.
     """
@@ -74,13 +79,15 @@ class Audio(Modality):
         codec: Codec,
         seconds: float | None = None,
         durations: Sequence[float] | None = None,
+        durations_of: Mapping[str, Sequence[float]] | None = None,
         level: str | None = None,
         target_db: float | None = None,
     ) -> None:
         if seconds is None or durations is None:
             raise ValueError("audio needs seconds and durations; a training run takes them from its data")
         self.conditions, self.codec, self.seconds = condition, codec, float(seconds)
-        self.durations, self.level, self.target_db = list(durations), level or "none", target_db
+        self.durations, self.durations_of = list(durations), dict(durations_of or {})
+        self.level, self.target_db = level or "none", target_db
 
     @property
     def frames(self) -> int:
@@ -115,12 +122,19 @@ class Audio(Modality):
     def complete(self, prompts: Sequence[Any], seed: int, samples: Sequence[int]) -> Sequence[Timed]:
         """Prompts with the seconds that they leave open drawn from the training clips'."""
         shares = uniforms(seed, "audio/seconds", np.asarray(samples), 1)[:, 0]
-        drawn = np.interp(shares * (len(self.durations) - 1), np.arange(len(self.durations)), self.durations)
         timed = [self._timed(prompt) for prompt in prompts]
         return [
-            Timed(prompt, float(draw) if said is None else said)
-            for (prompt, said), draw in zip(timed, drawn, strict=True)
+            Timed(prompt, float(_quantile(self._durations_of(prompt), share)) if said is None else said)
+            for (prompt, said), share in zip(timed, shares, strict=True)
         ]
+
+    def _durations_of(self, prompt: Any) -> Sequence[float]:
+        """The quantiles of the lengths of clips with a prompt's labels, or of all clips."""
+        if not self.durations_of or not isinstance(self.conditions, Fields) or prompt is None:
+            return self.durations
+        labels = self.conditions.parse([prompt])
+        key = ",".join(str(labels[name].item()) for name in self.conditions.fields)
+        return self.durations_of.get(key, self.durations)
 
     def parse(self, prompts: Sequence[Any]) -> TensorDict:
         timed = [self._timed(prompt) for prompt in prompts]
@@ -246,7 +260,12 @@ class Audio(Modality):
         lengths = data.lengths.double() / data.rate
         known = {
             "seconds": data.seconds,
-            "durations": [round(float(q), 4) for q in lengths.quantile(torch.linspace(0, 1, QUANTILES).double())],
+            "durations": _quantiles(lengths, QUANTILES),
+            "durations_of": {
+                ",".join(map(str, row)): _quantiles(lengths[(data.labels == torch.tensor(row)).all(1)], FEW_QUANTILES)
+                for row in (torch.unique(data.labels, dim=0).tolist() if "fields" in modality["condition"] else [])
+                if min(row) >= 0
+            },
             "level": data.preparation.level if hasattr(data, "preparation") else "none",
             "target_db": data.preparation.target_db if hasattr(data, "preparation") else None,
         }
@@ -275,3 +294,13 @@ class Audio(Modality):
             if key in backbone and backbone[key] is None:
                 backbone[key] = value
         return config
+
+
+def _quantiles(lengths: Tensor, count: int) -> list[float]:
+    """`count` evenly spaced quantiles of lengths in seconds, to a tenth of a millisecond."""
+    return [round(float(q), 4) for q in lengths.quantile(torch.linspace(0, 1, count).double())]
+
+
+def _quantile(quantiles: Sequence[float], share: float) -> float:
+    """The quantile of any share in [0, 1), between those that are known."""
+    return float(np.interp(share * (len(quantiles) - 1), np.arange(len(quantiles)), quantiles))

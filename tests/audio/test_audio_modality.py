@@ -94,6 +94,13 @@ def test_what_is_left_open_is_drawn_from_the_data_by_the_samples_index() -> None
     assert modality.complete([{"digit": "1", "seconds": 0.7}], 0, [3]) == [Timed({"digit": "1"}, 0.7)]
 
 
+def test_what_lasts_longer_is_drawn_longer() -> None:
+    modality = Audio(FIELDS, LogMel(), 1.024, [0.3, 0.9], durations_of={"1,0": [0.5, 0.6]})
+    seconds = [timed.seconds for timed in modality.complete(["digit=1 speaker=ann"] * 50, 0, range(50))]
+    assert min(seconds) >= 0.5 and max(seconds) <= 0.6 and max(seconds) - min(seconds) > 0.05
+    assert max(timed.seconds for timed in modality.complete(["digit=1"] * 50, 0, range(50))) > 0.7
+
+
 def test_null_says_nothing_and_is_as_long() -> None:
     modality = audio()
     condition = modality.parse([{"digit": "2", "speaker": "ann", "seconds": 0.5}])
@@ -135,6 +142,7 @@ def test_data_fill_in_what_only_they_know() -> None:
         rate=8000,
         seconds=1.024,
         lengths=torch.tensor([4000, 8192]),
+        labels=torch.tensor([[0], [1]]),
         heads={"digit": ("0", "1")},
         training_reference=lambda n, seed: clips,
     )
@@ -148,6 +156,7 @@ def test_data_fill_in_what_only_they_know() -> None:
     adapted = Audio.adapt(config, data)
     assert adapted["backbone"] == {"channels": 1, "bands": 64, "labels": {"digit": 2}}
     assert adapted["modality"]["durations"][0] == 0.5 and adapted["modality"]["durations"][-1] == 1.024
+    assert adapted["modality"]["durations_of"] == {"0": [0.5] * 9, "1": [1.024] * 9}
     assert adapted["modality"]["codec"]["rate"] == 8000 and adapted["modality"]["codec"]["std"] > 0
     assert config["backbone"]["bands"] is None
     config["modality"]["codec"]["rate"] = 16000
