@@ -53,7 +53,7 @@ def main() -> None:
     seconds["read"] = best(lambda: next(loader)) / size
     seconds["encode"] = best(lambda: model.modality.encode(batch)) / size
     clean, condition = model.modality.encode(batch)
-    network = model.network.train()
+    network = model.network.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-5, fused=True)
 
     def step() -> None:
