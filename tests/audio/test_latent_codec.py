@@ -134,5 +134,5 @@ def test_notes_are_coded_and_then_diffused(tmp_path: Path) -> None:
     assert config["modality"]["codec"]["autoencoder"]["path"] == "autoencoder"
     assert (config["backbone"]["channels"], config["backbone"]["bands"]) == (4, 16)
     vae.rename(tmp_path / "elsewhere")
-    made = load(run).sample("a note", 2, steps=2).samples
+    made = load(run).sample("a soft hollow C4", 2, steps=2).samples
     assert made.samples.shape == (2, 8192) and bool(torch.isfinite(made.samples).all())

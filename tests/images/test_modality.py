@@ -109,14 +109,22 @@ def go(command: Any, name: str, *overrides: str) -> Any:
 
 
 @pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the feature networks of these tests are kept, each trained once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "digits"
     go(train, "train", "experiment=images/digits", f"run={run}", "debug=fast", "logger=csv")
     return run
 
 
-def test_digits_train_sample_and_are_judged(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DIFFRACT_CACHE", str(tmp_path / "cache"))
+def test_digits_train_sample_and_are_judged(
+    digits: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFFRACT_CACHE", str(cache))
     go(
         sample,
         "sample",
@@ -157,8 +165,10 @@ def test_prompts_from_a_file(digits: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["diffusers_text", "unet_text"])
-def test_shapes_train_with_either_backbone(backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DIFFRACT_CACHE", str(tmp_path / "cache"))
+def test_shapes_train_with_either_backbone(
+    backbone: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFFRACT_CACHE", str(cache))
     run = tmp_path / "run"
     go(train, "train", "experiment=images/shapes", *overrides_for(backbone), f"run={run}", "debug=fast")
     go(evaluate, "evaluate", f"run={run}", "n=16", "steps=2")
@@ -202,9 +212,9 @@ def test_a_pretrained_encoder_takes_the_place_of_ours(clip_folder: str, tmp_path
     assert not [name for name in model.network.state_dict() if name.startswith("text.")]
 
 
-def test_prompts_are_what_the_condition_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_are_what_the_condition_reads(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Digits have classes; without a condition, or with captions, they are sampled and judged all the same."""
-    monkeypatch.setenv("DIFFRACT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DIFFRACT_CACHE", str(cache))
     for choice in (["modality=images/unconditional"], ["modality=images/text", "backbone=images/unet_text"]):
         run = tmp_path / choice[0].rpartition("/")[2]
         go(train, "train", "experiment=images/digits", *choice, f"run={run}", "debug=fast")

@@ -35,7 +35,7 @@ def test_real_renders_are_accepted(preset, size, spoil):
     assert caption_accuracy(spoil(images), captions)["all"].mean() >= 0.995
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(("preset", "size"), CASES)
 @pytest.mark.parametrize("spoil", [lambda x: x, lambda x: noisy(x, 10), lambda x: noisy(blurred(x, 0.5), 4)])
 def test_two_thousand_renders_are_accepted(preset, size, spoil):
