@@ -26,13 +26,15 @@ from framework.state import Coefficient, Condition, State, batch_size, combine, 
 class Prediction:
     """The clean mean at one noise level, with what is needed to say it in other words.
 
-    `alpha` and `sigma` are float64 (B,) or numbers, at the time of `x_t`.
+    `alpha` and `sigma` are float64 (B,) or numbers, at the time of `x_t`. `tokens` names the components that hold the
+    probabilities of tokens, the last axis the classes; a state that is all tokens has the name "".
     """
 
     clean: State
     x_t: State
     alpha: Coefficient
     sigma: Coefficient
+    tokens: tuple[str, ...] = ()
 
     @property
     def noise(self) -> State:

@@ -140,6 +140,13 @@ class Modality(ABC):
         """
         return prompts
 
+    def sizes(self, prompts: Sequence[Any]) -> Sequence[float]:
+        """How large the samples of complete prompts are to be: those that are alike are drawn in one batch.
+
+        Here they are all of one size.
+        """
+        return [0.0] * len(prompts)
+
     def read(self, path: Path) -> Mapping[str, Any]:
         """A file of the field as a batch of one for `encode`, which says nothing of what guidance may drop.
 

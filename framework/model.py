@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from framework.component_denoiser import ComponentDenoiser
 from framework.denoiser import Angle, Denoiser, NetworkDenoiser, NoiseLevel, Rescheduled
 from framework.editing.task import Run, Task
 from framework.errors import UserError
@@ -30,11 +31,15 @@ from framework.ledger import Ledger
 from framework.modality import Modality, check_version
 from framework.noise import SampleKey
 from framework.parametrizations import Parametrization
+from framework.processes.by_component import ByComponent
 from framework.processes.gaussian import Gaussian
+from framework.processes.process import Process
 from framework.sampler import Hook, Loop
 from framework.schedules import Schedule
+from framework.self_conditioning import Remembering, takes_part
 from framework.solvers.dpmpp import DPMpp2M
 from framework.solvers.plan import Solver
+from framework.solvers.splitting import fitting
 from framework.state import Condition, State
 
 FITTING_SEED = 20240521  # of the noise that grids are fitted to: not one that a person would think of
@@ -79,7 +84,11 @@ class Samples:
 
 @dataclass
 class Model:
-    """See the module's docstring; `network` holds the weights to sample with, `grids` the grids fitted to them."""
+    """See the module's docstring.
+
+    `network` holds the weights to sample with, `processes` says what becomes of the state's components, and `grids` are
+    the grids that were fitted to this model.
+    """
 
     modality: Modality
     network: nn.Module
@@ -87,6 +96,7 @@ class Model:
     parametrization: Parametrization
     noise_level: NoiseLevel = field(default_factory=Angle)
     defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
+    processes: ByComponent = field(default_factory=ByComponent)
     grids: GridCache = field(default_factory=GridCache)
 
     def __post_init__(self) -> None:
@@ -102,8 +112,26 @@ class Model:
         self.network.to(device)
         return self
 
-    def denoiser(self, network: nn.Module | None = None, ledger: Ledger | None = None) -> NetworkDenoiser:
+    @property
+    def process(self) -> Process:
+        """What takes the modality's states to noise."""
+        return self.processes.process(self.modality.space, self.schedule)
+
+    def denoiser(
+        self, network: nn.Module | None = None, ledger: Ledger | None = None
+    ) -> NetworkDenoiser | ComponentDenoiser:
         """The model as the one thing that solvers see; `network` in place of its own (the one in training)."""
+        process = self.process
+        if not isinstance(process, Gaussian):
+            return ComponentDenoiser(
+                network or self.network,
+                process,
+                self.schedule,
+                self.parametrization,
+                self.modality.space,
+                self.noise_level,
+                ledger,
+            )
         return NetworkDenoiser(
             network or self.network,
             self.schedule,
@@ -174,25 +202,36 @@ class Model:
             how = replace(how, grid=own)
         base: Denoiser = self.denoiser(ledger=ledger)
         if schedule is not None:
+            if isinstance(base, ComponentDenoiser):
+                raise UserError(
+                    "a model whose components have processes of their own samples on its own schedule alone"
+                )
             base = Rescheduled(base, schedule)
-        parts = []
+        complete = self.modality.complete(prompts, seed, tuple(range(first, first + count)))
+        order = list(range(count))
+        if count > batch_size:  # a batch of like ones has little padding
+            sizes = self.modality.sizes(complete)
+            order.sort(key=lambda i: sizes[i])
+        drawn: dict[int, Any] = {}
         run: Run | None = None
         was_training = self.network.training
         self.network.eval()
         try:
             with torch.no_grad():
                 for start in range(0, count, batch_size):
-                    rows = prompts[start : start + batch_size]
-                    key = SampleKey(seed, tuple(range(first + start, first + start + len(rows))))
-                    said = self.condition(self.modality.complete(rows, seed, key.samples))
+                    rows = order[start : start + batch_size]
+                    key = SampleKey(seed, tuple(first + row for row in rows))
+                    said = self.condition([complete[row] for row in rows])
                     run = self._begin(base, how, said, key, negative, tasks, ledger)
-                    parts.append(self.modality.decode(run.draw(hooks), run.condition))
+                    batch = self.modality.decode(run.draw(hooks), run.condition)
+                    drawn |= {row: batch[i : i + 1] for i, row in enumerate(rows)}
                     if progress is not None:
-                        progress(start + len(rows))
+                        progress(len(drawn))
         finally:
             self.network.train(was_training)
         assert run is not None  # there is at least one batch
-        return Samples(self.modality.join(parts), prompts, seed, ledger, self.modality, run.condition)
+        samples = self.modality.join([drawn[i] for i in range(count)])
+        return Samples(samples, prompts, seed, ledger, self.modality, run.condition)
 
     def fit_grid(
         self,
@@ -260,8 +299,11 @@ class Model:
         """A batch's run from noise, as the tasks change it: first those of the model's own denoiser."""
         assert not isinstance(how.grid, Fitted)  # `sample` has fitted it
         times, space = how.grid(base.schedule, how.steps), self.modality.space
-        process = Gaussian(base.schedule, space)
-        run = Run(base, how.solver, times, space, process, condition, key, key.samples, ledger)
+        process = self.processes.process(space, base.schedule)
+        if takes_part(self.network):
+            base = Remembering(base)
+        solver = fitting(how.solver, process)
+        run = Run(base, solver, times, space, process, condition, key, key.samples, ledger)
         for task in tasks:
             run = task(run) if task.before_guidance else run
         if how.guidance is not None:

@@ -9,7 +9,7 @@ state's type only here, where they meet it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 import torch
@@ -47,6 +47,20 @@ def map_state(function: Callable[..., Tensor], first: State, *others: State) -> 
         for name in first.keys()  # noqa: SIM118  (a TensorDict iterates over its rows)
     }
     return TensorDict(parts, batch_size=first.batch_size, device=first.device)
+
+
+def components(state: State) -> dict[str, Tensor]:
+    """The components of a state by name; one that is a tensor has the name ""."""
+    if isinstance(state, Tensor):
+        return {"": state}
+    return {str(name): state[name] for name in state.keys()}  # noqa: SIM118
+
+
+def of_components(parts: Mapping[str, Tensor]) -> State:
+    """The state of such components: the way back."""
+    if list(parts) == [""]:
+        return parts[""]
+    return TensorDict(dict(parts), batch_size=[len(next(iter(parts.values())))])
 
 
 def expand(coefficient: Coefficient, like: Tensor) -> Coefficient:

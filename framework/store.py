@@ -38,7 +38,7 @@ from framework.model import Model, SamplingDefaults
 FORMAT = 1
 WEIGHTS, CONFIG, CARD, MANIFEST = "model.safetensors", "config.yaml", "README.md", "manifest.json"
 PREVIOUS = "model.previous"
-MODEL_KEYS = ("modality", "backbone", "schedule", "parametrization", "noise_level", "defaults")
+MODEL_KEYS = ("modality", "backbone", "schedule", "parametrization", "noise_level", "defaults", "processes")
 DIFFUSION, AUTOENCODER = "diffusion", "autoencoder"  # what a folder may hold; where it does not say, a diffusion model
 AUTOENCODER_KEYS = ("kind", "modality", "backbone")
 CARRIED = "framework.latents.TrainedAutoencoder"  # the part of a configuration that names a folder, by `path`
@@ -52,8 +52,8 @@ def build_model(config: Mapping[str, Any], allow: Allow) -> Model:
     """A model with fresh weights from the entries of a configuration.
 
     Args:
-        config: `modality`, `backbone`, `schedule` and `parametrization` as {_target_: ...}; `noise_level` likewise, and
-            `defaults` with `solver`, `grid`, `steps` and `guidance`, are optional.
+        config: `modality`, `backbone`, `schedule` and `parametrization` as {_target_: ...}; `noise_level` and
+            `processes` likewise, and `defaults` with `solver`, `grid`, `steps` and `guidance`, are optional.
         allow: what the configuration may name.
 
     Raises:
@@ -61,7 +61,7 @@ def build_model(config: Mapping[str, Any], allow: Allow) -> Model:
     """
     parts = build({key: config[key] for key in MODEL_KEYS if config.get(key) is not None}, allow)
     given = {key: value for key, value in (parts.get("defaults") or {}).items() if value is not None}
-    optional = {"noise_level": parts["noise_level"]} if "noise_level" in parts else {}
+    optional = {key: parts[key] for key in ("noise_level", "processes") if key in parts}
     return Model(
         modality=parts["modality"],
         network=parts["backbone"],

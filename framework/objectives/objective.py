@@ -91,11 +91,19 @@ class Objective(nn.Module):
         own = denoiser.parametrization
         target = own.target(x_0, z, alpha, sigma)
         squared = _squared_error(denoiser.raw(x_t, t, condition), target)
-        if self.space is not None and self.space != own:
-            gain = self.space.determinant(alpha, sigma) / own.determinant(alpha, sigma)
-            squared = squared * gain.clamp(-self.max_gain, self.max_gain).square().to(squared)
+        squared = converted(squared, own, self.space, alpha, sigma, self.max_gain)
         error = self.distance(squared, denoiser.space.degrees_of_freedom(condition).to(squared))
         return Terms(self.weighting(error, schedule.log_snr(t)), error, t)
+
+
+def converted(
+    squared: Tensor, own: Parametrization, space: Parametrization | None, alpha: Tensor, sigma: Tensor, max_gain: float
+) -> Tensor:
+    """Squared errors (B,) of one parametrisation's target as those of another's, `space`; None leaves them."""
+    if space is None or space == own:
+        return squared
+    gain = space.determinant(alpha, sigma) / own.determinant(alpha, sigma)
+    return squared * gain.clamp(-max_gain, max_gain).square().to(squared)
 
 
 def _squared_error(prediction: State, target: State) -> Tensor:

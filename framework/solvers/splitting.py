@@ -123,6 +123,15 @@ class Splitting:
         return moves
 
 
+def fitting(solver: Solver | Loop, process: Process) -> Solver | Loop:
+    """The solver for such a process: of a product, one of a single kind of component with the other kind's default."""
+    if not isinstance(process, Product) or isinstance(solver, Splitting):
+        return solver
+    if isinstance(solver, KernelSolver):
+        return Splitting(categorical=solver)
+    return solver if isinstance(solver, Loop) else Splitting(continuous=solver)
+
+
 class PlanExecution:
     """A plan under way whose evaluations come from outside, one at the start of each step.
 

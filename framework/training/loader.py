@@ -79,7 +79,7 @@ class ResumableLoader(DataLoader):  # type: ignore[type-arg]
 
     The trainer counts the batches that it has used with `consume`, since workers and prefetching draw ahead of it;
     `state_dict` holds the place in the stream, and after `load_state_dict` the next iteration begins there, also with
-    another batch size or number of processes.
+    another batch size or number of processes. `batches` are other batches of indices than these, endless if `shuffle`.
     """
 
     def __init__(
@@ -91,10 +91,13 @@ class ResumableLoader(DataLoader):  # type: ignore[type-arg]
         shuffle: bool,
         num_workers: int = 0,
         collate_fn: Any = None,
+        batches: Any = None,
     ) -> None:
         size = len(dataset)  # type: ignore[arg-type]
         self.consumed = 0
-        self.batches = StreamBatches(size, batch_size, seed) if shuffle else ShardedBatches(size, batch_size)
+        if batches is None:
+            batches = StreamBatches(size, batch_size, seed) if shuffle else ShardedBatches(size, batch_size)
+        self.batches = batches
         super().__init__(
             dataset,
             batch_sampler=self.batches,

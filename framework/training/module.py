@@ -17,11 +17,13 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from framework.component_denoiser import ComponentDenoiser
 from framework.denoiser import NetworkDenoiser
 from framework.errors import UserError
 from framework.modality import Modality, drop
 from framework.model import Model
 from framework.noise import BatchKey, stable_hash
+from framework.objectives.components import ComponentObjective
 from framework.objectives.objective import Objective
 from framework.state import Condition, State, batch_size, device_of
 from framework.training.ema import EMA
@@ -184,12 +186,12 @@ class DiffusionTraining(Training):
     The others are those of `Training`; the seed is that of noise, times and dropout.
     """
 
-    objective: Objective
+    objective: Objective | ComponentObjective
 
     def __init__(
         self,
         model: Model,
-        objective: Objective,
+        objective: Objective | ComponentObjective,
         optimizer: AdamW,
         *,
         half_life: float = 50_000,
@@ -212,8 +214,15 @@ class DiffusionTraining(Training):
         )
         self.model = model
         self.condition_dropout = condition_dropout
+        by_component = isinstance(model.denoiser(), ComponentDenoiser)
+        if by_component != isinstance(objective, ComponentObjective):
+            raise UserError(
+                "the state's components have processes of their own: choose objective=components"
+                if by_component
+                else "objective=components is for states whose components have processes of their own; choose another"
+            )
 
-    def denoiser(self, averaged: bool) -> NetworkDenoiser:
+    def denoiser(self, averaged: bool) -> NetworkDenoiser | ComponentDenoiser:
         """The model with the live network, or with the average."""
         return self.model.denoiser(self.ema.network if averaged else self.network)
 
