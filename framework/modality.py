@@ -28,6 +28,7 @@ from framework.spaces import Masked, Space
 from framework.state import Condition, State, map_state, select
 
 if TYPE_CHECKING:
+    from framework.editing.known import Given
     from framework.editing.task import Task
     from framework.metrics.feature_net import FeatureNet
 
@@ -146,6 +147,18 @@ class Modality(ABC):
         Here they are all of one size.
         """
         return [0.0] * len(prompts)
+
+    def given(self, prompts: Sequence[Any], condition: Condition) -> Given | None:
+        """What complete prompts fix of the samples' own states, beside the condition; None where they fix nothing.
+
+        Raises:
+            PromptError: it is nothing that a sample can have.
+        """
+        return None
+
+    def restored(self, samples: Any, prompts: Sequence[Any]) -> Any:
+        """Decoded samples of such prompts, with what was fixed exactly as it was given, beyond what a state keeps."""
+        return samples
 
     def read(self, path: Path) -> Mapping[str, Any]:
         """A file of the field as a batch of one for `encode`, which says nothing of what guidance may drop.

@@ -18,6 +18,7 @@ from torch import nn
 
 from framework.component_denoiser import ComponentDenoiser
 from framework.denoiser import Angle, Denoiser, NetworkDenoiser, NoiseLevel, Rescheduled
+from framework.editing.known import held
 from framework.editing.task import Run, Task
 from framework.errors import UserError
 from framework.grids import Grid, UniformTime
@@ -223,7 +224,12 @@ class Model:
                     key = SampleKey(seed, tuple(first + row for row in rows))
                     said = self.condition([complete[row] for row in rows])
                     run = self._begin(base, how, said, key, negative, tasks, ledger)
+                    fixed = self.modality.given([complete[row] for row in rows], run.condition)
+                    if fixed is not None:
+                        run = held(run, fixed.state.to(self.device), fixed.mask.to(self.device))
                     batch = self.modality.decode(run.draw(hooks), run.condition)
+                    if fixed is not None:
+                        batch = self.modality.restored(batch, [complete[row] for row in rows])
                     drawn |= {row: batch[i : i + 1] for i, row in enumerate(rows)}
                     if progress is not None:
                         progress(len(drawn))

@@ -13,7 +13,8 @@ the distance to the conditional law falls from 0.25 over 0.11 (5 passes) to 0.06
 apart only at noise levels between which nothing passes from one to the other, no number of passes helps. `jump` = 1 was
 best there. It costs `passes` times the evaluations.
 
-In a space that fixes the centre of mass the known part is kept up to a translation.
+In a space that fixes the centre of mass the known part is kept up to a translation: where it lies beside the free part
+is the network's to say, at each evaluation (the known part is moved to where the prediction has its mean).
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from framework.sampler import Loop
 from framework.schedules import Schedule
 from framework.solvers.plan import nodes
 from framework.solvers.restart import Interval, Restart
-from framework.state import Condition, State, map_state
+from framework.spaces import Product, Space, ZeroCentreOfMass
+from framework.state import Condition, State, components, map_state, of_components
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,24 @@ class Known:
         mask = fitted(rows_of(whole(self.mask, self.state), run), start)
         if _all(mask):
             raise UserError("all of the sample is known, so that nothing is left to be made; keep less of it")
-        initial = map_state(torch.where, mask, run.noised(known), start)
-        return replace(run, initial=initial, denoiser=_KnownDenoiser(run.denoiser, known, mask))
+        return held(run, known, mask)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What prompts say of parts of the samples themselves: clean states of B rows, and a mask of what they say.
+
+    Both have the shapes of the run's states; a row of which nothing is said has a mask of False.
+    """
+
+    state: State
+    mask: State
+
+
+def held(run: Run, known: State, mask: State) -> Run:
+    """The run with `known` where `mask` is True, both of the shapes of its states."""
+    initial = map_state(torch.where, mask, run.noised(known), run.start())
+    return replace(run, initial=initial, denoiser=_KnownDenoiser(run.denoiser, known, mask, run.space))
 
 
 @dataclass(frozen=True)
@@ -97,8 +115,8 @@ class TimeTravel:
 class _KnownDenoiser:
     """`known` and `mask` have the run's rows and shapes; tokens stand for the probabilities of their class."""
 
-    def __init__(self, denoiser: Denoiser, known: State, mask: State) -> None:
-        self.denoiser, self.known, self.mask = denoiser, known, mask
+    def __init__(self, denoiser: Denoiser, known: State, mask: State, space: Space) -> None:
+        self.denoiser, self.known, self.mask, self.space = denoiser, known, mask, space
 
     @property
     def schedule(self) -> Schedule:
@@ -106,7 +124,23 @@ class _KnownDenoiser:
 
     def __call__(self, x_t: State, t: Tensor, condition: Condition) -> Prediction:
         prediction = self.denoiser(x_t, t, condition)
-        return prediction.with_clean(map_state(_replaced, prediction.clean, self.known, self.mask))
+        known = _placed(self.space, self.known, prediction.clean, self.mask)
+        return prediction.with_clean(map_state(_replaced, prediction.clean, known, self.mask))
+
+
+def _placed(space: Space, known: State, clean: State, mask: State) -> State:
+    """What is known, moved to where the prediction has its mean, in components without a centre of mass."""
+    if isinstance(space, Product):
+        parts, said, chosen = components(known), components(clean), components(mask)
+        return of_components({
+            name: _placed(space.components[name], part, said[name], chosen[name]) for name, part in parts.items()
+        })  # type: ignore[misc]  # fmt: skip
+    if not isinstance(space, ZeroCentreOfMass):
+        return known
+    assert isinstance(known, Tensor) and isinstance(clean, Tensor) and isinstance(mask, Tensor)
+    count = mask.sum(1, keepdim=True).clamp(min=1)
+    offset = torch.where(mask, clean - known.to(clean.dtype), 0.0).sum(1, keepdim=True) / count
+    return torch.where(mask, known + offset, known)
 
 
 def _replaced(clean: Tensor, known: Tensor, mask: Tensor) -> Tensor:
