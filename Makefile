@@ -7,7 +7,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := dev,images,audio,hf,diffusers,text,inception,joblib,peers
+EXTRAS := dev,images,audio,molecules,qm9,judge,hf,diffusers,text,inception,joblib,peers
 STAMP := $(VENV)/.installed-for-diffract
 RUN ?= outputs/shapes
 

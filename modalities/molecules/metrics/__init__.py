@@ -1,0 +1,1 @@
+"""One function a metric, each with its denominator."""
