@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from framework.backbones.points import Graph
+from framework.rotations import haar_rotations
 from framework.state import Condition
 
 BONDS = 4  # none, single, double, triple
@@ -89,9 +90,7 @@ class MoleculeNetwork(nn.Module):
                 more = previous["positions"].to(like)
         turned = None
         if self.rotate and self.training:
-            from framework.rotations import haar_rotations
-
-            turned = haar_rotations(len(positions), positions)
+            turned = haar_rotations(len(positions), device=positions.device).to(like)
             positions, more = positions @ turned, None if more is None else more @ turned
         told = None
         if self.properties:
