@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WIDTH = 160
 COARSE = 0.05  # the tolerance of adaptive solvers: at their own they would take thousands of evaluations
-PARTS = ("modality", "backbone", "schedule", "parametrization", "noise_level")
+PARTS = ("modality", "backbone", "schedule", "parametrization", "noise_level", "processes")
 
 
 def run(config: DictConfig | dict[str, Any]) -> Report:
@@ -32,6 +32,7 @@ def run(config: DictConfig | dict[str, Any]) -> Report:
     import torch
 
     from framework.testing import check_modality
+    from framework.testing.tokens import token_spaces
 
     settings = plain(config)
     allow = allowed(settings)
@@ -47,8 +48,9 @@ def run(config: DictConfig | dict[str, Any]) -> Report:
         schedule=parts["schedule"],
         parametrization=parts["parametrization"],
         noise_level=parts.get("noise_level"),
+        processes=parts.get("processes"),
         objective=build(settings["objective"], allow),
-        solvers=None if settings["fast"] else all_solvers(allow),
+        solvers=None if settings["fast"] else all_solvers(allow, tokens=bool(token_spaces(parts["modality"].space))),
         config=settings,
         allow=MODEL_FOLDER.plus(*(settings["allow"] or ())),
         expected=settings["expected"],
@@ -79,20 +81,22 @@ def adapted(settings: dict[str, Any], allow: Allow) -> tuple[dict[str, Any], Any
     data = build(settings["data"], allow)
     data.setup("fit")
     settings = find(settings["modality"]["_target_"], allow).adapt(settings, data)  # type: ignore[attr-defined]
-    if problems := check({key: settings[key] for key in PARTS if key in settings}, allow):
+    if problems := check({key: settings[key] for key in PARTS if settings.get(key) is not None}, allow):
         raise UserError("\n".join(problems))
     return settings, data
 
 
-def all_solvers(allow: Allow) -> dict[str, Any]:
-    """Every solver of the tree that samples Gaussian states, by its option's name; adaptive ones with large steps."""
+def all_solvers(allow: Allow, tokens: bool = False) -> dict[str, Any]:
+    """Every solver of the tree by its option's name, adaptive ones with large steps; those of Gaussian states, or, for
+    states with tokens in them, all: the check says which cannot undo them.
+    """
     from framework.certify.certificate import kind_of
 
     names = choices("solver", "certify")
     config = plain(compose("certify", [f"+solver@entries.{name}={name}" for name in names]))["entries"]
     loose = {name: {key: COARSE for key in ("rtol", "atol") if key in config[name]} for name in names}
     made = {name: build({**config[name], **loose[name]}, allow) for name in names}
-    return {name: solver for name, solver in made.items() if kind_of(solver) == "continuous"}
+    return {name: solver for name, solver in made.items() if tokens or kind_of(solver) == "continuous"}
 
 
 if __name__ == "__main__":

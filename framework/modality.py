@@ -14,12 +14,13 @@ Shapes: a Condition is a TensorDict with batch_size [B]; a State has B rows and 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from framework.errors import UserError
 from framework.metrics.measurement import Measurement
@@ -47,6 +48,21 @@ class JudgeData(Protocol):
     def reference(self, n: int, seed: int) -> Any:
         """Up to `n` real items in a form that the modality's `evaluate` understands."""
         ...
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """A change of samples that changes nothing about them: they are as likely before and after.
+
+    Attributes:
+        name: a word.
+        apply: (state, condition, seed) -> the changed state, one change a row, the same for the same seed. The state
+            may be clean, noisy or a prediction, whose tokens are logits or probabilities (B, *positions, K). The
+            condition stays as it is.
+    """
+
+    name: str
+    apply: Callable[[State, Condition, int], State]
 
 
 class Modality(ABC):
@@ -197,6 +213,12 @@ class Modality(ABC):
             UserError: states have one size.
         """
         raise UserError(f"{self.name} of any length cannot be sampled: states of this modality have one size")
+
+    def symmetries(self, network: nn.Module) -> Sequence[Symmetry]:
+        """The symmetries of the data that this network is made to have: it says of a changed state what it said,
+        changed in the same way. None are known here.
+        """
+        return ()
 
     def render_trajectory(self, states: Sequence[Any], prompts: Sequence[Any], folder: Path) -> list[Path]:
         """Write how samples came out of the noise, given decoded samples at several times; optional."""

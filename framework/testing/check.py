@@ -18,19 +18,14 @@ from framework.build import MODEL_FOLDER, Allow
 from framework.denoiser import NoiseLevel
 from framework.errors import UserError
 from framework.modality import Modality
+from framework.objectives.components import ComponentObjective
 from framework.objectives.objective import Objective
 from framework.parametrizations import Parametrization
 from framework.plugins import nearest
+from framework.processes.by_component import ByComponent
 from framework.sampler import Loop
 from framework.schedules import Schedule
-from framework.solvers.adams import DEIS
-from framework.solvers.ancestral import EulerAncestral
-from framework.solvers.ddim import DDIM
-from framework.solvers.dpmpp import DPMpp2M
-from framework.solvers.edm import Heun
 from framework.solvers.plan import Solver
-from framework.solvers.sde_dpmpp import SDEDPMpp2M
-from framework.solvers.unipc import UniPC
 from framework.testing import (
     checks_conditions,
     checks_contract,
@@ -39,6 +34,7 @@ from framework.testing import (
     checks_output,
     checks_sampling,
     checks_space,
+    checks_symmetries,
     checks_training,
 )
 from framework.testing.report import Report, Result, Status
@@ -64,6 +60,7 @@ CHECKS: Mapping[str, Check] = {
         checks_network.network_output,
         checks_network.network_inputs,
         checks_network.network_gradients,
+        checks_symmetries.symmetries,
         checks_sampling.batch_invariance,
         checks_sampling.order_invariance,
         checks_training.training_steps,
@@ -75,12 +72,6 @@ CHECKS: Mapping[str, Check] = {
 }
 
 
-def some_solvers() -> dict[str, Solver | Loop]:
-    """One solver of each family: what is tried where no solvers are named."""
-    chosen = (DDIM(), Heun(), DPMpp2M(), DEIS(), UniPC(), EulerAncestral(), SDEDPMpp2M())
-    return {type(solver).__name__: solver for solver in chosen}
-
-
 def check_modality(
     modality: Modality,
     data: L.LightningDataModule | Callable[[], L.LightningDataModule],
@@ -89,7 +80,8 @@ def check_modality(
     schedule: Schedule | None = None,
     parametrization: Parametrization | None = None,
     noise_level: NoiseLevel | None = None,
-    objective: Objective | None = None,
+    processes: ByComponent | None = None,
+    objective: Objective | ComponentObjective | None = None,
     solvers: Mapping[str, Solver | Loop] | None = None,
     config: Mapping[str, Any] | None = None,
     allow: Allow = MODEL_FOLDER,
@@ -107,10 +99,11 @@ def check_modality(
         data: its data module, or better a function that makes one: then two are made and compared.
         backbone: a network for its states; without one the checks of networks are skipped.
         schedule, parametrization, noise_level, objective: what it is trained with; None is Flow, V, Angle, and the mean
-            squared error at uniform times.
+            squared error at uniform times, with the cross entropy of tokens.
+        processes: what becomes of the state's components; None is Gaussian ones, and masks for tokens.
         solvers: those to sample with, by name; None is one of each family.
-        config: `modality`, `backbone`, `schedule` and `parametrization` as `framework.store.save` takes them;
-            without it saving and loading is skipped.
+        config: `modality`, `backbone`, `schedule`, `parametrization` and `processes` as `framework.store.save` takes
+            them; without it saving and loading is skipped.
         allow: what a model folder may name; `MODEL_FOLDER.plus("my_package")` where the package is not installed.
         expected: the checks that are known to fail, each with the reason.
         only: the checks to run, by name (`CHECKS`); None is all.
@@ -130,13 +123,14 @@ def check_modality(
         "schedule": schedule,
         "parametrization": parametrization,
         "noise_level": noise_level,
-        "objective": objective,
+        "processes": processes,
     }
     subject = Subject(
         modality,
         (lambda: copy.deepcopy(data)) if isinstance(data, L.LightningDataModule) else data,
         backbone,
-        solvers=some_solvers() if solvers is None else solvers,
+        objective=objective,
+        solvers=solvers,
         config=config,
         allow=allow,
         items=items,

@@ -11,10 +11,10 @@ from framework.training.loader import ResumableLoader
 
 
 def loader_repeats(subject: Subject) -> Passed:
-    """Two fresh data modules give the same first batches, of training and of validation: a run is a function of its
-    configuration.
+    """Two fresh data modules give the same first batches, of training and of validation, and leave the same items out,
+    each with its name and the reason: a run is a function of its configuration.
     """
-    seen = 0
+    seen, left_out = 0, _left_out(subject)
     for loader in ("train_dataloader", "val_dataloader"):
         first, second = (_batches(getattr(data, loader)(), BATCHES) for data in (subject.data, subject.twin))
         if not first or len(first) != len(second):
@@ -27,7 +27,20 @@ def loader_repeats(subject: Subject) -> Passed:
                     seen,
                 )
         seen += len(first)
-    return Passed(f"the first {BATCHES} batches of training and of validation come again", seen)
+    return Passed(f"the first {BATCHES} batches of training and of validation come again{left_out}", seen)
+
+
+def _left_out(subject: Subject) -> str:
+    """How many items could not be used, in words; Failed if one is not named, or they are others a second time."""
+    if not hasattr(subject.data, "bad_items"):
+        return ""
+    bad = list(subject.data.bad_items)
+    for item in bad:
+        if not str(getattr(item, "name", "")).strip() or not str(getattr(item, "reason", "")).strip():
+            raise Failed(f"bad_items holds {item!r}: an item that is left out has a name and a reason (BadItem)")
+    if (apart := difference(bad, list(subject.twin.bad_items))) is not None:
+        raise Failed(f"a second, fresh data module leaves out other items: {apart}")
+    return f"; {len(bad)} items that cannot be used are named"
 
 
 def loader_resumes(subject: Subject) -> Passed:

@@ -6,18 +6,21 @@ import torch
 from torch import Tensor
 
 from framework.noise import BatchKey
+from framework.processes.by_component import parts_of
 from framework.processes.gaussian import Gaussian
-from framework.state import Condition, State, batch_size
+from framework.self_conditioning import takes_part, with_previous
+from framework.state import Condition, State, batch_size, combine, components, map_state, of_components
 from framework.testing.compare import gap, leaves, signature_difference, unequal_keys
 from framework.testing.subject import Failed, Passed, Subject, shaken
+from framework.testing.tokens import probabilities
 
 NOTICED = 1e-5  # the share of its size by which an output moves when the network looks at what was changed
 NAMED = 8  # parameters that a message names
 
 
 def network_output(subject: Subject) -> Passed:
-    """The network returns float32 of the state's structure, finite, for batches of 1 and of 3; projected, it is zero
-    wherever the space is.
+    """The network returns float32 of the state's structure, and for tokens logits of the classes on one more axis,
+    finite, for batches of 1 and of 3; projected, it is zero wherever the space is.
     """
     network = subject.shaken
     with torch.no_grad():
@@ -27,8 +30,8 @@ def network_output(subject: Subject) -> Passed:
             y = network(x_t, level, condition)
             if isinstance(y, Tensor) is not isinstance(x_t, Tensor) or batch_size(y) != rows:
                 raise Failed(f"for {rows} rows the network returns a {type(y).__name__} of {batch_size(y)} rows")
-            if (apart := signature_difference(y, x_t)) is not None:
-                raise Failed(f"the network's output has not the structure of the state: {apart}")
+            if (apart := signature_difference(y, subject.said(index, 0))) is not None:
+                raise Failed(f"the network's output has not the structure of the state: {apart}{_logits(subject)}")
             support = leaves(subject.support())
             projected = leaves(subject.space.project(y, condition))
             for name, part in leaves(y).items():
@@ -41,21 +44,28 @@ def network_output(subject: Subject) -> Passed:
     return Passed("the state's structure in float32 for 1 and for 3 rows", 4)
 
 
+def _logits(subject: Subject) -> str:
+    words = [f"{name} ends with {space.classes} logits" for name, space in subject.tokens.items()]
+    return f" ({', '.join(words)})" if words else ""
+
+
 def network_inputs(subject: Subject) -> Passed:
-    """The output depends on the state, on the noise level, and on what the condition says: a network that is deaf to
-    one of them trains, and samples badly.
+    """The output depends on each component of the state, on the noise level, on what the condition says, and on what
+    the network said last if it reads that: a network that is deaf to one of them trains, and samples badly.
     """
     network, rows = subject.shaken, torch.arange(subject.rows)
     x_t, level, condition = _input(subject, rows)
     other, late, _ = _input(subject, rows, time=0.9, seed=8)
     nothing = subject.modality.null(condition)
     said = unequal_keys(condition, nothing)
-    changes: dict[str, tuple[State, Tensor, Condition]] = {
-        "state": (other, level, condition),
-        "noise level": (x_t, late, condition),
-    }
+    changes: dict[str, tuple[State, Tensor, Condition]] = {"noise level": (x_t, late, condition)}
+    for name in components(x_t):
+        mixed = of_components({**components(x_t), name: components(other)[name]})
+        changes[f"state ({name})" if name else "state"] = (mixed, level, condition)
     if said:
         changes[f"condition ({', '.join(said)})"] = (x_t, level, nothing)
+    if takes_part(network):
+        changes["prediction that it said last"] = (x_t, level, with_previous(condition, _previous(subject, condition)))
     found = {}
     with torch.no_grad():
         y = network(x_t, level, condition)
@@ -65,8 +75,18 @@ def network_inputs(subject: Subject) -> Passed:
                 raise Failed(
                     f"the network does not look at the {what}: its output moves by {found[what]:.2g} of its size"
                 )
+        if takes_part(network):
+            silent = with_previous(condition, map_state(torch.zeros_like, _previous(subject, condition)))
+            if not (apart := gap(network(x_t, level, silent), y)) <= NOTICED:
+                raise Failed(f"a former prediction of zeros is not as if there were none: {apart:.2g} apart")
     words = ", ".join(f"{what} {moved:.2g}" for what, moved in found.items())
     return Passed(f"the output moves with {words}", subject.rows)
+
+
+def _previous(subject: Subject, condition: Condition) -> State:
+    """A clean prediction as a network may have made it before."""
+    said = probabilities(subject.said(torch.arange(subject.rows), 9), subject.tokens)
+    return subject.space.project(said, condition)
 
 
 def network_gradients(subject: Subject) -> Passed:
@@ -78,8 +98,9 @@ def network_gradients(subject: Subject) -> Passed:
     x_t, level, condition = _input(subject, torch.arange(subject.rows))
     nothing = subject.modality.null(condition)
     for given in (condition, nothing):
-        y = subject.space.project(network(x_t, level, given), given)
-        weights = leaves(subject.gaussian(6))
+        told = with_previous(given, _previous(subject, given)) if takes_part(network) else given
+        y = subject.space.project(network(x_t, level, told), given)
+        weights = leaves(subject.said(torch.arange(subject.rows), 6))
         total = torch.stack([(part * weights[name]).sum() for name, part in leaves(y).items()]).sum()
         if not total.requires_grad:
             raise Failed("the network's output carries no gradient: it depends on no parameter")
@@ -109,5 +130,12 @@ def _input(subject: Subject, rows: Tensor, time: float = 0.4, seed: int = 7) -> 
     x_0, condition = subject.state[rows], subject.condition[rows]
     t = torch.full((len(rows),), time, dtype=torch.float64)
     key = BatchKey(seed, 0, size=len(rows))
-    x_t, _ = Gaussian(subject.schedule, subject.space).corrupt(x_0, t, key, condition)
-    return x_t, subject.noise_level(subject.schedule, t).float(), condition
+    x_t, _ = subject.process.corrupt(x_0, t, key, condition)
+    parts = components(x_t)
+    for name, part in parts_of(subject.process).items():
+        if isinstance(part, Gaussian):
+            scale = subject.parametrization.input_scale(part.schedule.alpha(t), part.schedule.sigma(t))
+            if not name:
+                return combine([(scale, x_t)]), subject.noise_level(subject.schedule, t).float(), condition
+            parts[name] = combine([(scale, parts[name])])  # type: ignore[assignment]
+    return of_components(parts), subject.noise_level(subject.schedule, t).float(), condition

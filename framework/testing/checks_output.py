@@ -6,10 +6,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from framework.metrics.measurement import Measurement
 from framework.modality import Modality
 from framework.noise import SampleKey
-from framework.state import Condition, State, concatenate
+from framework.state import Condition
 from framework.testing.compare import leaves, unequal_keys
 from framework.testing.subject import Failed, Passed, Skipped, Subject
 
@@ -64,16 +66,15 @@ def evaluation(subject: Subject) -> Passed:
         raise Skipped("the modality measures nothing")
     if not subject.thorough:
         raise Skipped("to judge may mean to train a judge first: it is done with thorough=True alone (fast=false)")
-    state, condition, asked = _real(subject)
+    samples, noises, asked = _real(subject)
     count = len(asked)
-    real = modality.evaluate(modality.decode(state, condition), asked, data, SEED, {})
+    real = modality.evaluate(samples, asked, data, SEED, {})
     if wrong := [name for name, value in real.items() if not isinstance(value, Measurement)]:
         raise Failed(f"evaluate gives {', '.join(wrong)}, which is no Measurement", count)
     ceilings = {name: real[f"ceiling/{name}"].value for name in real if f"ceiling/{name}" in real}
     if not ceilings:
         raise Skipped(f"of {len(real)} measurements none has a ceiling/NAME beside it")
-    bad = subject.space.noise(SampleKey(19, tuple(range(count))), condition)
-    noise = modality.evaluate(modality.decode(bad, condition), asked, data, SEED, {})
+    noise = modality.evaluate(noises, asked, data, SEED, {})
     return _judge(real, ceilings, noise, count)
 
 
@@ -97,17 +98,23 @@ def _judge(
     return Passed(f"of what noise loses, real items lose: {', '.join(told)}", count)
 
 
-def _real(subject: Subject) -> tuple[State, Condition, list[Any]]:
-    """Held-out items as states, and the prompts that they answer."""
-    states, conditions, asked = [], [], []
-    for batch in subject.data.val_dataloader():
+def _real(subject: Subject) -> tuple[Any, Any, list[Any]]:
+    """Held-out items as samples, samples of pure noise of their sizes, and the prompts that the items answer."""
+    end, modality = torch.ones((), dtype=torch.float64), subject.modality
+    samples, noises = [], []
+    asked: list[Any] = []
+    for batch in subject.data.val_dataloader():  # each may be padded in a way of its own
         state, condition = subject.encode(batch)
-        states.append(state)
-        conditions.append(condition)
-        asked += _said(subject, batch, condition)
+        said = _said(subject, batch, condition)
+        rows = min(len(said), JUDGED - len(asked))
+        state, condition, begun = state[:rows], condition[:rows], len(asked)
+        noise = subject.process.prior(end, SampleKey(19, tuple(range(begun, begun + rows))), condition)
+        samples.append(modality.decode(state, condition))
+        noises.append(modality.decode(noise, condition))
+        asked += said[:rows]
         if len(asked) >= JUDGED:
             break
-    return concatenate(states)[:JUDGED], concatenate(conditions)[:JUDGED], asked[:JUDGED]  # type: ignore[return-value]
+    return modality.join(samples), modality.join(noises), asked
 
 
 def _said(subject: Subject, batch: Any, condition: Condition) -> list[Any]:

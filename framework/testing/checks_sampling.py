@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import torch
 
 from framework.grids import UniformTime
 from framework.noise import SampleKey
-from framework.sampler import Loop, sample
+from framework.processes.by_component import ByComponent
+from framework.processes.categorical import Categorical, Uniform
+from framework.sampler import sample
 from framework.schedules import Flow
-from framework.solvers.ancestral import EulerAncestral
+from framework.solvers.categorical.ancestral import Ancestral
 from framework.solvers.dpmpp import DPMpp2M
-from framework.solvers.plan import Solver
+from framework.solvers.splitting import fitting
 from framework.state import Condition, State, concatenate
 from framework.testing.compare import gap, leaves
-from framework.testing.oracle import Oracle, distances, far_apart
+from framework.testing.oracle import Oracle, distances, far_apart, other_tokens
 from framework.testing.subject import Failed, Passed, Skipped, Subject
 from framework.testing.training import trained
+from framework.testing.walks import draw, prediction, refusal, some_solvers, two_solvers
 
-STEPS = 4
 SAME = 1e-3  # of a sample's size: what another order of summation may do to it in a few steps
 ORACLE_STEPS, ORACLE_ITEMS, ORACLE_SAMPLES = 100, 6, 16
 NEAR = 0.05  # of the smallest distance between items
 SOLVED = 2  # rows that each solver samples
+WORDS = 90  # of a solver's refusal
 
 
 def batch_invariance(subject: Subject) -> Passed:
@@ -40,18 +45,19 @@ def _same_in(subject: Subject, where: str, divisions: list[list[int]]) -> Passed
     if subject.rows < 2:
         raise Skipped("one item is no batch")
     found = []
-    solvers: dict[str, Solver] = {"DPMpp2M": DPMpp2M(), "EulerAncestral": EulerAncestral()}
-    for name, solver in solvers.items():
-        whole = _draw(subject, subject.shaken, solver, list(range(subject.rows)))
+    if subject.tokens:  # drawn tokens show a difference of their laws only by chance
+        found.append(f"predictions {_same_predictions(subject, where, divisions):.1g}")
+    for name, solver in two_solvers(subject).items():
+        whole = draw(subject, subject.shaken, solver, list(range(subject.rows)))
         for part in leaves(whole).values():
             if not bool(torch.isfinite(part).all()):
                 raise Failed(f"{name} samples numbers that are not finite from a network with random weights")
-        parts = concatenate([_draw(subject, subject.shaken, solver, rows) for rows in divisions])
+        parts = concatenate([draw(subject, subject.shaken, solver, rows) for rows in divisions])
         order = torch.tensor([row for rows in divisions for row in rows])
         apart = gap(parts, whole[order])
         if not apart <= SAME:
             raise Failed(
-                f"with {name} a sample is another in {where}: it moves by {apart:.3g} of its size; the network (or the "
+                f"with {name} a sample is another in {where}: {_moved(parts, whole[order])}; the network (or the "
                 "space) mixes rows",
                 subject.rows,
             )
@@ -59,20 +65,38 @@ def _same_in(subject: Subject, where: str, divisions: list[list[int]]) -> Passed
     return Passed(f"the same to a share of their size: {', '.join(found)}", 2 * subject.rows)
 
 
-def _draw(subject: Subject, network: torch.nn.Module, solver: Solver | Loop, rows: list[int]) -> State:
-    """Samples with the conditions of some rows of the data, in an order."""
-    denoiser = subject.model(network).denoiser()
-    times = UniformTime()(subject.schedule, STEPS)
-    condition, key = subject.condition[torch.tensor(rows)], SampleKey(11, tuple(rows))
-    with torch.no_grad():
-        return sample(denoiser, solver, times, subject.space, condition, key)
+def _same_predictions(subject: Subject, where: str, divisions: list[list[int]]) -> float:
+    """How far the network's own outputs move; Failed if it is too far."""
+    whole = prediction(subject, subject.shaken, list(range(subject.rows)))
+    parts = concatenate([prediction(subject, subject.shaken, rows) for rows in divisions])
+    order = torch.tensor([row for rows in divisions for row in rows])
+    if not (apart := gap(parts, whole[order])) <= SAME:
+        raise Failed(
+            f"what the network says of a sample is something else in {where}: {_moved(parts, whole[order])}; it mixes "
+            "rows",
+            subject.rows,
+        )
+    return apart
+
+
+def _moved(parts: State, whole: State) -> str:
+    """Which parts of a state are others, in words."""
+    found = []
+    for name, part in leaves(whole).items():
+        if part.is_floating_point():
+            found += [f"{name} moves by {apart:.3g} of its size"] if (apart := gap(leaves(parts)[name], part)) else []
+        elif wrong := int((leaves(parts)[name] != part).sum()):
+            found.append(f"{wrong} of {part.numel()} tokens of {name} change")
+    return ", ".join(found)
 
 
 def oracle(subject: Subject) -> Passed:
-    """With the exact posterior mean of a few items as denoiser, a deterministic solver gives these items back, and more
-    than one of them: states, noise and projection fit together.
+    """With the exact posterior of a few items as denoiser, a solver gives these items back, each token of theirs, and
+    more than one of them: states, noise and projection fit together.
 
-    Only items whose padding is the same can be compared; the largest set of them is taken.
+    Only items whose padding is the same can be compared; the largest set of them is taken. Tokens become uniform noise,
+    whatever the process of the model: a mask is lifted for good, and two that are lifted in one step may contradict
+    each other, which is no fault of the states.
     """
     items, condition = _alike(subject)
     chosen = far_apart(items, ORACLE_ITEMS)
@@ -86,7 +110,10 @@ def oracle(subject: Subject) -> Passed:
     rows = torch.arange(ORACLE_SAMPLES) % len(items)
     key = SampleKey(13, tuple(range(ORACLE_SAMPLES)))
     times = UniformTime()(Flow(), ORACLE_STEPS)
-    samples = sample(Oracle(items), DPMpp2M(), times, subject.space, condition[rows], key)
+    process = ByComponent(stationary=Uniform()).process(subject.space, Flow())
+    solver = Ancestral() if isinstance(process, Categorical) else fitting(DPMpp2M(), process)
+    denoiser = Oracle(items, process, Flow())
+    samples = sample(denoiser, solver, times, subject.space, condition[rows], key, process=process)
     nearest = distances(samples, items).min(1)
     worst, reached = float(nearest.values.max()) / closest, len(nearest.indices.unique())
     if not worst <= NEAR:
@@ -95,10 +122,13 @@ def oracle(subject: Subject) -> Passed:
             f"({closest:.3g}) from the nearest of them; {NEAR} is allowed",
             ORACLE_SAMPLES,
         )
+    if wrong := other_tokens(samples, items, nearest.indices):
+        raise Failed(f"{wrong} of {ORACLE_SAMPLES} samples of the exact denoiser have a token that no item has there")
     if reached < 2:
         raise Failed(f"{ORACLE_SAMPLES} samples of the exact denoiser all end at one of {len(items)} items")
     words = f"{ORACLE_SAMPLES} samples end at {reached} of {len(items)} items"
-    return Passed(f"{words}, at most {worst:.1g} of their smallest distance away", ORACLE_SAMPLES)
+    equal = ", all tokens equal" if subject.tokens else ""
+    return Passed(f"{words}, at most {worst:.1g} of their smallest distance away{equal}", ORACLE_SAMPLES)
 
 
 def _alike(subject: Subject) -> tuple[State, Condition]:
@@ -120,22 +150,47 @@ def _alike(subject: Subject) -> tuple[State, Condition]:
 
 
 def solvers(subject: Subject) -> Passed:
-    """Every solver samples finite numbers from a network after two steps of training: they all work on such states."""
-    if not subject.solvers:
+    """Every solver that can undo such a process samples finite numbers, and tokens that there are, from a network after
+    two steps of training: they all work on such states.
+    """
+    given = some_solvers(tokens=bool(subject.tokens)) if subject.solvers is None else subject.solvers
+    if not given:
         raise Skipped("no solvers were given")
     network = trained(subject).network.eval()
     rows = list(range(min(SOLVED, subject.rows)))
-    wrong = []
-    for name, solver in subject.solvers.items():
+    wrong, worked, refused = [], [], []
+    for name, solver in given.items():
+        if (reason := refusal(subject, solver, rows)) is not None:
+            refused.append(f"{name} ({textwrap.shorten(reason, WORDS, placeholder=' ...')})")
+            continue
         try:
-            drawn = _draw(subject, network, solver, rows)
+            drawn = draw(subject, network, solver, rows)
         except Exception as error:  # what a solver does is to be told beside what the others do
             wrong.append(f"{name} raises {type(error).__name__}: {error}")
             continue
-        if not all(bool(torch.isfinite(part).all()) for part in leaves(drawn).values()):
-            wrong.append(f"{name} is not finite")
+        if (fault := _fault(subject, drawn, rows)) is not None:
+            wrong.append(f"{name} {fault}")
+        else:
+            worked.append(name)
     if wrong:
-        raise Failed(f"{len(wrong)} of {len(subject.solvers)} solvers: {'; '.join(wrong)}", len(subject.solvers))
-    return Passed(
-        f"finite samples of {len(subject.solvers)} solvers: {', '.join(subject.solvers)}", len(subject.solvers)
-    )
+        raise Failed(f"{len(wrong)} of {len(given)} solvers: {'; '.join(wrong)}", len(given))
+    if not worked:
+        raise Failed(f"no solver can undo what becomes of such states: {'; '.join(refused)}", len(given))
+    besides = f"; {len(refused)} skipped: {'; '.join(refused)}" if refused else ""
+    return Passed(f"finite samples of {len(worked)} solvers: {', '.join(worked)}{besides}", len(worked))
+
+
+def _fault(subject: Subject, drawn: State, rows: list[int]) -> str | None:
+    """What is wrong with a sample, in words."""
+    condition = subject.condition[torch.tensor(rows)]
+    projected = leaves(subject.space.project(drawn, condition))
+    for name, part in leaves(drawn).items():
+        space = subject.tokens.get(name)
+        if space is None:
+            if not bool(torch.isfinite(part).all()):
+                return "is not finite"
+        elif part.is_floating_point() or int(part.min()) < 0 or int(part.max()) >= space.classes:
+            return f"leaves {name} other than tokens of 0 to {space.classes - 1}"
+        elif not torch.equal(projected[name], part):
+            return f"leaves {name} outside of its space"
+    return None

@@ -57,10 +57,13 @@ def unequal_keys(a: Condition, b: Condition) -> list[str]:
 def gap(a: State, b: State) -> float:
     """The largest difference of two states of one structure over the root mean square of `b`: 0 where they are equal.
 
-    NaN where either is not finite.
+    Tokens are 1 apart as soon as one is another. NaN where either is not finite.
     """
     worst = 0.0
     for name, part in leaves(b).items():
+        if not part.is_floating_point():
+            worst = max(worst, 0.0 if torch.equal(leaves(a)[name], part) else 1.0)
+            continue
         theirs = part.double()
         apart = (leaves(a)[name].double() - theirs).abs()
         if apart.numel() == 0:

@@ -19,20 +19,26 @@ import torch
 from torch import nn
 
 from framework.build import MODEL_FOLDER, Allow
+from framework.categories import Categories
 from framework.denoiser import Angle, NoiseLevel
 from framework.modality import Modality
 from framework.model import Model
 from framework.noise import SampleKey
+from framework.objectives.components import ComponentObjective
 from framework.objectives.distances import MSE
 from framework.objectives.objective import Objective
 from framework.objectives.times import Uniform
 from framework.objectives.weightings import Constant
 from framework.parametrizations import Parametrization, V
+from framework.processes.by_component import ByComponent
+from framework.processes.gaussian import Gaussian
+from framework.processes.process import Process
 from framework.sampler import Loop
 from framework.schedules import Flow, Schedule
 from framework.solvers.plan import Solver
 from framework.spaces import Space
 from framework.state import Condition, State, batch_size, map_state
+from framework.testing.tokens import said_like, token_spaces
 
 BATCHES = 3  # batches of the data that are looked at
 
@@ -70,8 +76,9 @@ class Subject:
     schedule: Schedule = field(default_factory=Flow)
     parametrization: Parametrization = field(default_factory=V)
     noise_level: NoiseLevel = field(default_factory=Angle)
-    objective: Objective = field(default_factory=lambda: Objective(Uniform(), Constant(), MSE()))
-    solvers: Mapping[str, Solver | Loop] = field(default_factory=dict)
+    processes: ByComponent = field(default_factory=ByComponent)
+    objective: Objective | ComponentObjective | None = None
+    solvers: Mapping[str, Solver | Loop] | None = None
     config: Mapping[str, Any] | None = None
     allow: Allow = MODEL_FOLDER
     items: int = 8
@@ -82,6 +89,24 @@ class Subject:
     @property
     def space(self) -> Space:
         return self.modality.space
+
+    @functools.cached_property
+    def process(self) -> Process:
+        """What takes states to noise."""
+        return self.processes.process(self.space, self.schedule)
+
+    @functools.cached_property
+    def tokens(self) -> dict[str, Categories]:
+        """The spaces of tokens by the names of their leaves; what is not among them is continuous."""
+        return token_spaces(self.space)
+
+    @property
+    def loss(self) -> Objective | ComponentObjective:
+        """The objective that was given, or else the squared error and, of tokens, the cross entropy."""
+        if self.objective is not None:
+            return copy.deepcopy(self.objective)
+        kind = Objective if isinstance(self.process, Gaussian) else ComponentObjective
+        return kind(Uniform(), Constant(), MSE())
 
     def fresh_data(self) -> Any:
         """A data module of its own, set up."""
@@ -136,10 +161,14 @@ class Subject:
         return SampleKey(0, tuple(range(self.rows)))
 
     def gaussian(self, seed: int, like: State | None = None) -> State:
-        """Independent standard normals of a state's structure, in the space or not."""
+        """Independent standard normals of a state's structure, in the space or not; of tokens too."""
         generator = torch.Generator().manual_seed(seed)
         like = self.state if like is None else like
         return map_state(lambda part: torch.randn(part.shape, generator=generator), like)
+
+    def said(self, rows: torch.Tensor, seed: int) -> State:
+        """Normals of the structure that a network's output has for some rows: of tokens, logits."""
+        return self.gaussian(seed, said_like(self.state[rows], self.tokens))
 
     def support(self) -> State:
         """Which entries of the states are real: bool. All others are zero in the space."""
@@ -159,7 +188,14 @@ class Subject:
 
     def model(self, network: nn.Module) -> Model:
         """A network as a model."""
-        return Model(self.modality, network, self.schedule, self.parametrization, self.noise_level)
+        return Model(
+            self.modality,
+            network,
+            self.schedule,
+            self.parametrization,
+            self.noise_level,
+            processes=self.processes,
+        )
 
     def prompts(self, n: int) -> Sequence[Any]:
         """The data's own, with what they leave open drawn."""

@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from tensordict import TensorDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from framework.categories import Categories, Nodes, Pairs
 from framework.errors import PromptError, UserError
 from framework.metrics.measurement import Measurement
-from framework.modality import Modality
+from framework.modality import Modality, Symmetry
 from framework.pair_space import SymmetricPairs
 from framework.spaces import Masked, Product, ZeroCentreOfMass
 from modalities.molecules.backbone import BONDS
@@ -31,6 +31,7 @@ from modalities.molecules.molecule_set import Batch, collate, parse_token
 from modalities.molecules.prompts import Wish, read_prompt
 from modalities.molecules.render import render, render_trajectory
 from modalities.molecules.sizes import Sizes, by_property
+from modalities.molecules.symmetries import symmetries_of
 
 
 class Molecules(Modality):
@@ -151,6 +152,10 @@ class Molecules(Modality):
     def restored(self, samples: list[Molecule], prompts: Sequence[Any]) -> list[Molecule]:
         """Samples with the atoms that a scaffold gave at the file's own coordinates."""
         return [restored(sample, self._wish(prompt)) for sample, prompt in zip(samples, prompts, strict=True)]
+
+    def symmetries(self, network: nn.Module) -> Sequence[Symmetry]:
+        """Rotation, reflection unless the network is chiral, and the order of the atoms."""
+        return symmetries_of(network)
 
     def render(
         self,

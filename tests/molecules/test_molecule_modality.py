@@ -27,7 +27,7 @@ from modalities.molecules.prompts import Wish, read_prompt
 from modalities.molecules.sizes import Sizes, by_property
 
 TOKENS = ["H", "C", "N", "N+", "O", "O-"]
-PRESETS = ["molecules/gdb_mini", "molecules/file", "molecules/qm9", "molecules/qm9_gap"]
+PRESETS = ["molecules/gdb_mini", "molecules/file", "molecules/qm9", "molecules/qm9_gap", "molecules/edm"]
 SMALL = ["data.largest=4", "debug=fast", "logger=csv", "data.batch_size=8"]
 
 
@@ -128,7 +128,7 @@ def test_properties_are_told_as_far_as_they_are_known() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_compose_to_what_can_be_built(preset: str) -> None:
-    path = [] if preset == "molecules/gdb_mini" else ["data.path=x"]
+    path = [] if preset in ("molecules/gdb_mini", "molecules/edm") else ["data.path=x"]
     config = plain(compose("train", [f"experiment={preset}", *path]))
     parts = {key: config[key] for key in ("modality", "data", "backbone", "objective", "processes")}
     assert check(parts, allowed(config)) == []

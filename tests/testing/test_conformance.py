@@ -11,6 +11,7 @@ import torch
 from experiments.configuration import allowed, compose, plain
 from framework.build import Allow, build
 from framework.errors import UserError
+from framework.plugins import load_modality
 from framework.testing import CHECKS, Report, Status, check_modality
 from tests.testing.toys import ColouredNet, ColouredSets, SetData, SetNet, Sets, SoundPoints
 from tests.toy import PointData, PointNet, Points, point_config
@@ -33,15 +34,16 @@ def test_sound_points_pass_every_check(tmp_path):
     )
     report.raise_for_failures()
     assert [result.name for result in report.results] == list(CHECKS)
-    assert statuses(report, Status.PASSED) == set(CHECKS), report.to_json()
-    assert all(result.items > 0 and result.demands for result in report.results)
+    assert statuses(report, Status.PASSED) == set(CHECKS) - {"symmetries"}, report.to_json()
+    assert "none are declared" in report["symmetries"].detail
+    assert all(result.demands and result.items > 0 for result in report.results if result.name != "symmetries")
     assert (tmp_path / "rendered" / "sheet.png").exists() and (tmp_path / "model" / "model" / "config.yaml").exists()
 
 
 def test_sets_with_padding_pass_and_say_what_was_skipped():
     report = check_modality(Sets(), SetData, SetNet())
     report.raise_for_failures()
-    assert statuses(report, Status.SKIPPED) == {"round_trip", "save_and_load", "evaluation"}
+    assert statuses(report, Status.SKIPPED) == {"round_trip", "save_and_load", "symmetries", "evaluation"}
     assert "rebatch" in report["round_trip"].detail and "config=" in report["save_and_load"].detail
     assert "items" in report["oracle"].detail and report["oracle"].items > 0
 
@@ -49,7 +51,7 @@ def test_sets_with_padding_pass_and_say_what_was_skipped():
 def test_states_of_named_components_pass():
     report = check_modality(ColouredSets(), SetData, ColouredNet())
     report.raise_for_failures()
-    assert statuses(report, Status.SKIPPED) == {"round_trip", "save_and_load", "evaluation"}
+    assert statuses(report, Status.SKIPPED) == {"round_trip", "save_and_load", "symmetries", "evaluation"}
     assert "points" in report["noise"].detail and "colour" in report["noise"].detail
 
 
@@ -105,23 +107,48 @@ def test_names_of_no_check_are_refused():
             check_modality(SoundPoints(), PointData(), **options)
 
 
-def test_images_pass():
-    overrides = ["backbone.width=8", "backbone.multipliers=[1]", "backbone.text.width=8", "data.batch_size=8"]
-    settings = plain(compose("train", ["experiment=images/shapes", *overrides, "data.train_length=64"]))
+def experiment(name: str, *overrides: str, **options: Any) -> Report:
+    """The kit's report on an experiment of the repository."""
+    settings = plain(compose("train", [f"experiment={name}", *overrides]))
     allow = allowed(settings)
+    settings["data"] = {key: value for key, value in settings["data"].items() if key != "skipped_path"}
     data = build(settings["data"], allow)
     data.setup("fit")
-    from framework.plugins import load_modality
-
-    settings = load_modality("images").adapt(settings, data)  # type: ignore[attr-defined]
-    parts = build({key: settings[key] for key in ("modality", "backbone", "schedule", "parametrization")}, allow)
-    report = check_modality(
+    settings = load_modality(name.split("/")[0]).adapt(settings, data)  # type: ignore[attr-defined]
+    keys = ("modality", "backbone", "schedule", "parametrization", "processes")
+    parts = build({key: settings[key] for key in keys if settings[key] is not None}, allow)
+    return check_modality(
         parts["modality"],
         lambda: build(settings["data"], allow),
         parts["backbone"],
         schedule=parts["schedule"],
         parametrization=parts["parametrization"],
+        processes=parts.get("processes"),
         config=settings,
+        **options,
     )
+
+
+def test_images_pass():
+    overrides = ["backbone.width=8", "backbone.multipliers=[1]", "backbone.text.width=8", "data.batch_size=8"]
+    report = experiment("images/shapes", *overrides, "data.train_length=64")
+    report.raise_for_failures()
+    assert statuses(report, Status.SKIPPED) == {"symmetries", "evaluation"}
+
+
+def test_molecules_pass():
+    report = experiment("molecules/gdb_mini", "data.largest=3", "data.batch_size=8")
     report.raise_for_failures()
     assert statuses(report, Status.SKIPPED) == {"evaluation"}
+    assert all(word in report["symmetries"].detail for word in ("rotation", "reflection", "permutation"))
+
+
+def test_a_network_that_claims_a_symmetry_must_have_it():
+    report = experiment(
+        "molecules/gdb_mini", "data.largest=3", "backbone=molecules/transformer", "backbone.rotate=false",
+        only=["symmetries"],
+    )  # fmt: skip
+    assert "has not the symmetry of rotation" in report["symmetries"].detail
+    report = experiment("molecules/gdb_mini", "data.largest=3", "backbone.body.chiral=true", only=["symmetries"])
+    report.raise_for_failures()
+    assert "rotation" in report["symmetries"].detail and "reflection" not in report["symmetries"].detail

@@ -129,7 +129,7 @@ FAULTS = {
         "decoding", "7 samples of 8 states", "evaluation", decode=lambda self, state, said: state[1:]
     ),
     "a part that is left out": points(
-        "decoding", "join makes 4 samples of 8 in 2 parts", join=lambda self, parts: parts[0]
+        "decoding", "join makes 4 samples of 8 in 2 parts", "evaluation", join=lambda self, parts: parts[0]
     ),
     "parts in another order": points(
         "decoding", "join of the parts is not the whole", join=lambda self, parts: torch.cat(list(parts)[::-1])
