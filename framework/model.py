@@ -19,6 +19,7 @@ from torch import nn
 from framework.component_denoiser import ComponentDenoiser
 from framework.denoiser import Angle, Denoiser, NetworkDenoiser, NoiseLevel, Rescheduled
 from framework.editing.known import held
+from framework.editing.steering import Steered
 from framework.editing.task import Run, Task
 from framework.errors import UserError
 from framework.grids import Grid, UniformTime
@@ -27,6 +28,8 @@ from framework.grids.fitted import Fitted, FittedGrid, fit
 from framework.grids.identity import describe
 from framework.grids.teacher import InBatches
 from framework.guidance.classifier_free import Guidance
+from framework.guidance.composed import heeds_negative
+from framework.guidance.energy import for_modality
 from framework.guidance.off import Off
 from framework.ledger import Ledger
 from framework.modality import Modality, check_version
@@ -192,9 +195,9 @@ class Model:
             solver or self.defaults.solver,
             grid or self.defaults.grid,
             self.defaults.steps if steps is None else steps,
-            guidance or self.defaults.guidance,
+            for_modality(guidance or self.defaults.guidance, self.modality),
         )
-        if negative is not None and (how.guidance is None or isinstance(how.guidance, Off)):
+        if negative is not None and not heeds_negative(how.guidance):
             raise UserError("a negative prompt has no effect without guidance; add guidance=cfg, or leave it out")
         if isinstance(how.grid, Fitted):
             own = self.fit_grid(
@@ -209,12 +212,14 @@ class Model:
                 )
             base = Rescheduled(base, schedule)
         complete = self.modality.complete(prompts, seed, tuple(range(first, first + count)))
+        for task in tasks:  # a batch holds all particles of its samples
+            batch_size = max(1, batch_size // task.particles) if isinstance(task, Steered) else batch_size
         order = list(range(count))
         if count > batch_size:  # a batch of like ones has little padding
             sizes = self.modality.sizes(complete)
             order.sort(key=lambda i: sizes[i])
         drawn: dict[int, Any] = {}
-        run: Run | None = None
+        condition: Condition
         was_training = self.network.training
         self.network.eval()
         try:
@@ -224,10 +229,11 @@ class Model:
                     key = SampleKey(seed, tuple(first + row for row in rows))
                     said = self.condition([complete[row] for row in rows])
                     run = self._begin(base, how, said, key, negative, tasks, ledger)
-                    fixed = self.modality.given([complete[row] for row in rows], run.condition)
+                    fixed = self.modality.given([complete[i - first] for i in run.samples], run.condition)
                     if fixed is not None:
                         run = held(run, fixed.state.to(self.device), fixed.mask.to(self.device))
-                    batch = self.modality.decode(run.draw(hooks), run.condition)
+                    condition = run.condition[: len(rows)]  # of several particles of a sample one is left
+                    batch = self.modality.decode(run.draw(hooks), condition)
                     if fixed is not None:
                         batch = self.modality.restored(batch, [complete[row] for row in rows])
                     drawn |= {row: batch[i : i + 1] for i, row in enumerate(rows)}
@@ -235,9 +241,8 @@ class Model:
                         progress(len(drawn))
         finally:
             self.network.train(was_training)
-        assert run is not None  # there is at least one batch
         samples = self.modality.join([drawn[i] for i in range(count)])
-        return Samples(samples, prompts, seed, ledger, self.modality, run.condition)
+        return Samples(samples, prompts, seed, ledger, self.modality, condition)
 
     def fit_grid(
         self,
@@ -315,7 +320,7 @@ class Model:
         if how.guidance is not None:
             away = self.modality.null(run.condition)
             if negative is not None:
-                away = self.modality.resized(self.condition([negative] * condition.batch_size[0]), run.condition)
+                away = self.modality.resized(self.condition([negative] * run.condition.batch_size[0]), run.condition)
             run = replace(run, denoiser=how.guidance(run.denoiser, away))
         for task in tasks:
             run = run if task.before_guidance else task(run)

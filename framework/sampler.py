@@ -100,7 +100,7 @@ def sample(
         ledger: where samples and seconds are entered (the denoiser enters evaluations).
 
     Returns:
-        The state at times[-1], B rows.
+        The state at times[-1], B rows; of a solver that keeps one of several particles, as many as it keeps.
 
     Raises:
         ValueError: the times cannot be walked, or `initial` has another number of rows than the condition.
@@ -118,7 +118,7 @@ def sample(
         else:
             plan = solver.plan(denoiser.schedule, times)
             x = execute(plan, denoiser, x, space, condition, key, hooks)
-    ledger.samples += rows
+    ledger.samples += batch_size(x)
     return x
 
 

@@ -51,6 +51,17 @@ class Remembering:
         self._previous = prediction.clean
         return replace(prediction)
 
+    def rows(self, index: Tensor) -> None:
+        """Go on with these rows of the batch, which may repeat, for methods that branch or resample.
+
+        Guidance may have put several batches in a row, of which each goes on alike.
+        """
+        if self._previous is None:
+            return
+        batches, rest = divmod(batch_size(self._previous), len(index))
+        at = torch.cat([index + i * len(index) for i in range(max(batches, 1))])
+        self._previous = None if rest or not batches else self._previous[at]
+
 
 def in_training(denoiser: Denoiser, x_t: State, t: Tensor, condition: Condition, rows: Tensor) -> Condition:
     """The condition with a first prediction, without gradients, in the rows (B,) that are True, and zeros elsewhere."""

@@ -5,6 +5,7 @@
     Inpaint      part of it stays and the rest is made anew                      Known, TimeTravel
     Continue     it stays, and what lies behind it up to the prompt's own size   Known, TimeTravel
     Long         samples larger than the network was trained on                  Windows
+    Steer        samples of which a score of the person's own says much          Steered
 
 What can be told without the modality (a missing file, a strength out of range) is refused when a request is made. A
 sample has the size of the input, but for Continue, where it has the size that the prompt asks for.
@@ -12,17 +13,19 @@ sample has the size of the input, but for Continue, where it has the size that t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 
 from framework.editing.known import Known, TimeTravel, whole
 from framework.editing.start import FromClean, check_strength
+from framework.editing.steering import Decoded, Steered
 from framework.editing.task import Run, Task, rows_of
 from framework.errors import UserError
+from framework.guidance.energy import for_modality
 from framework.modality import Modality
 from framework.state import Condition, State, map_state
 
@@ -117,6 +120,29 @@ class Long:
 
     def tasks(self, modality: Modality) -> Sequence[Task]:
         return (modality.windows(self.overlap),)
+
+
+@dataclass(frozen=True)
+class Steer:
+    """Samples that `score` likes: a function from decoded samples to a number for each, more is better.
+
+    If it has a method `for_modality(modality)`, that is asked for the score of this modality. The rest is Steered's.
+    """
+
+    score: Callable[[Any], Any]
+    particles: int = 4
+    temperature: float = 1.0
+    every: int | None = 1
+    keep: Literal["drawn", "best"] = "drawn"
+
+    def __post_init__(self) -> None:
+        self._steered(self.score)
+
+    def tasks(self, modality: Modality) -> Sequence[Task]:
+        return (self._steered(Decoded(for_modality(self.score, modality), modality)),)
+
+    def _steered(self, score: Callable[..., Any]) -> Steered:
+        return Steered(score, self.particles, self.temperature, self.every, self.keep)
 
 
 @dataclass(frozen=True)
