@@ -28,9 +28,10 @@ def run(config: DictConfig | dict[str, Any]) -> None:
     out = Path(settings["out"] or next_folder(Path(settings["run"]) / "samples"))
     trajectory = Trajectory()
     count = settings["n"] * len(prompts)
-    if settings["trajectory"] and count > settings["batch_size"]:
+    rows = count * int(task.get("particles", 1))
+    if settings["trajectory"] and rows > settings["batch_size"]:
         raise ConfigurationError(
-            f"a trajectory is kept for one batch: {count} samples are more than batch_size={settings['batch_size']}"
+            f"a trajectory is kept for one batch: {rows} samples are more than batch_size={settings['batch_size']}"
         )
     model = load_run(settings)
     tasks = request.tasks(model.modality)
