@@ -1,5 +1,5 @@
 # make demo      train, sample and evaluate a small text-to-image model (about 6 minutes on two CPU cores)
-# make test      lint, types, and every test but the nightly ones
+# make test      lint, types, and every test but the slow and the nightly ones
 # make nightly   the tests that take minutes to hours
 # make lint      formatting, lint and types alone
 # make env       the environment alone, in .venv; the others make it when it is missing or out of date
@@ -29,7 +29,7 @@ demo: $(STAMP)
 
 # Tests run in two processes, so each keeps to one thread.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not nightly"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 nightly: $(STAMP)
 	$(BIN)/python -m pytest -m "slow or nightly"

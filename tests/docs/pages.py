@@ -1,4 +1,4 @@
-"""Every command and every piece of Python in the README and in docs/ runs as it stands there.
+"""The pages of the documentation, and how what stands in them is run.
 
 Blocks marked `bash` are run line by line, blocks marked `python` of one page together, in an empty folder where a
 model has been trained for a few steps at outputs/shapes. Blocks marked `text` need what a test has not: a network, a
@@ -14,9 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Each command in a process of its own, which has the packages already: to import them takes longer than most commands.
 COMMANDS = """
@@ -43,8 +41,6 @@ for words in json.loads(sys.argv[1]):
         sys.exit("failed: diffract " + shlex.join(words))
 """
 
-pytestmark = pytest.mark.slow
-
 
 def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
@@ -64,29 +60,7 @@ def run_commands(lines: list[str], folder: Path) -> None:
     run(COMMANDS, folder, json.dumps([shlex.split(line)[1:] for line in lines]))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("docs")
+def with_a_model(place: Path) -> Path:
+    """The folder with a model of a few steps at outputs/shapes, which pages may use."""
     run_commands(["diffract train experiment=images/shapes run=outputs/shapes debug=fast"], place)
     return place
-
-
-@pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.name)
-def test_commands(page: Path, folder: Path) -> None:
-    lines = commands(page)
-    for line in lines:
-        assert line.startswith("diffract "), (
-            f"{page.name}: {line!r} is not a command that a test can run; mark its block `text`"
-        )
-    run_commands(lines, folder)
-
-
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)
-def test_python(page: Path, folder: Path) -> None:
-    run("\n".join(blocks(page, "python")), folder)
-
-
-def test_links_lead_somewhere() -> None:
-    for page in PAGES:
-        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            assert (page.parent / link).exists() or "://" in link, f"{page.name}: {link} does not exist"
