@@ -1,9 +1,10 @@
 """Every solver on every grid at 5 to 50 evaluations, beside diffusers on the same network and noise.
 
-    python -m benchmarks.solvers [--run outputs/shapes] [--only mixture16] [--samples 256]
+    python -m benchmarks.solvers                          # the mixture
+    python -m benchmarks.solvers --run outputs/shapes     # a trained model, of any modality with one Gaussian process
 
-Writes results/solvers.csv, .json, .md and .png. The exact solutions of a trained model take some thousand evaluations
-and are kept in the run's folder. About 20 minutes on two cores.
+Writes results/solvers_<bed>.csv, .json, .md and .png. The exact solutions of a trained model take some thousand
+evaluations and are kept in the run's folder. About 20 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import math
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from benchmarks.machine import RESULTS, report
 from benchmarks.solvers import ours, theirs
 from benchmarks.solvers.beds import Bed, mixture_beds, model_beds
 from benchmarks.solvers.runs import quiet
 from benchmarks.solvers.tables import Row, plot, solver_table, verdict_table, verdicts, write
+from framework.model import Model
 from framework.store import load
 from modalities.images.shapes import KINDS
 
@@ -62,21 +66,26 @@ def jobs() -> list[Job]:
     return found
 
 
+def prompts(model: Model, n: int) -> Sequence[Any]:
+    """Complete prompts, as different as they come; captions of images are the data's to know, and here are shapes'."""
+    given = [f"a {kind}" for kind in KINDS][:n] if model.modality.name == "images" else model.modality.examples(n)
+    return model.modality.complete(given, 0, range(n))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", default="outputs/shapes", help="a trained images/shapes")
-    parser.add_argument("--only", default="", help="beds whose name contains this")
+    parser.add_argument("--run", type=Path, help="the folder of a run; without it the mixture is measured")
     parser.add_argument("--samples", type=int, default=256, help="of the mixture")
     parser.add_argument("--prompts", type=int, default=12, help="samples of the model")
     arguments = parser.parse_args()
     quiet()
     start = time.perf_counter()
-    beds = []
-    if arguments.only in "mixture16":
-        beds += mixture_beds(arguments.samples)
-    if arguments.only in "images/shapes":
-        prompts = [f"a {kind}" for kind in KINDS][: arguments.prompts]
-        beds += model_beds("images/shapes", load(arguments.run), prompts, Path(arguments.run) / "references")
+    if arguments.run is None:
+        name, beds = "mixture16", mixture_beds(arguments.samples)
+    else:
+        name = yaml.safe_load((arguments.run / "config.yaml").read_text())["name"]
+        model = load(arguments.run)
+        beds = model_beds(name, model, prompts(model, arguments.prompts), arguments.run / "references")
     BEDS.extend(beds)
     todo, rows = jobs(), []
     print(f"{len(todo)} runs of {len(BUDGETS)} budgets on {[bed.name for bed in BEDS]}", flush=True)
@@ -87,14 +96,15 @@ def main() -> None:
                 print(f"{done} of {len(todo)}, {time.perf_counter() - start:.0f} s", flush=True)
     rows.sort(key=lambda row: (row.bed, row.side, row.solver, row.grid, row.budget))
     found = verdicts(rows)
-    name = "solvers" if not arguments.only else f"solvers_{arguments.only.replace('/', '_')}"
+    name = f"solvers_{name.replace('/', '_')}"
     text = verdict_table(found)
     text += "".join(f"\n## {bed.name}\n\n{solver_table(rows, bed.name)}" for bed in BEDS)
     write(rows, RESULTS / f"{name}.csv")
     (RESULTS / f"{name}.md").write_text(text)
     plot(rows, RESULTS / f"{name}.png")
     seconds = time.perf_counter() - start
-    report(name, f"python -m benchmarks.solvers --run {arguments.run}", {"seconds": seconds, "verdicts": found})
+    command = "python -m benchmarks.solvers" + (f" --run outputs/{arguments.run.name}" if arguments.run else "")
+    report(name, command, {"seconds": seconds, "verdicts": found})
     print(verdict_table(found))
     lost = [v for v in found if not v["at_least_as_good"]]
     print(f"ours is at least as good in {len(found) - len(lost)} of {len(found)}")
