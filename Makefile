@@ -29,7 +29,7 @@ demo: $(STAMP)
 
 # Tests run in two processes, so each keeps to one thread.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 nightly: $(STAMP)
 	$(BIN)/python -m pytest -m "slow or nightly"
