@@ -14,7 +14,7 @@ from rich.console import Console
 
 from experiments.configuration import allowed, plain
 from experiments.errors import ConfigurationError
-from experiments.models import HOW, load_run, sampling_choices
+from experiments.models import HOW, chosen_device, load_run, sampling_choices
 from experiments.show import sampling_bar
 
 SHEET = 64  # samples on the sheet
@@ -69,8 +69,6 @@ def run_autoencoder(settings: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigurationError: choices that are about sampling.
     """
-    import torch
-
     from framework.build import MODEL_FOLDER, build
     from framework.latents import load_autoencoder
     from framework.metrics.measurement import table, write_metrics
@@ -79,10 +77,7 @@ def run_autoencoder(settings: dict[str, Any]) -> dict[str, Any]:
     if chosen := [key for key in (*HOW, "options") if settings[key]]:
         raise ConfigurationError(f"run={settings['run']} holds an autoencoder: it takes no {', '.join(chosen)}")
     allow = MODEL_FOLDER.plus(*(settings["allow"] or ()))
-    device = settings["device"]
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_autoencoder(settings["run"], device, allow)
+    model = load_autoencoder(settings["run"], chosen_device(settings), allow)
     data = build(data_config(settings), allowed(settings))
     data.setup("fit")
     out = Path(settings["out"] or Path(settings["run"]) / "evaluation")

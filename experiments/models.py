@@ -23,18 +23,28 @@ def load_run(settings: dict[str, Any]) -> Model:
         ModelFolderError: there is no model, or it is damaged.
         BuildError: it names what it may not.
     """
-    import torch
-
     from framework.build import MODEL_FOLDER
     from framework.store import load
 
-    device = settings["device"]
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif str(device).startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigurationError(f"device={device}: there is no CUDA device here; use device=cpu or device=auto")
+    device = chosen_device(settings)
     show_messages("framework.grids")  # fitting a grid takes a while
     return load(Path(settings["run"]), device, MODEL_FOLDER.plus(*(settings["allow"] or ())))
+
+
+def chosen_device(settings: dict[str, Any]) -> str:
+    """The device that `device=` means.
+
+    Raises:
+        ConfigurationError: it is not there.
+    """
+    import torch
+
+    device = str(settings["device"])
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigurationError(f"device={device}: there is no CUDA device here; use device=cpu or device=auto")
+    return device
 
 
 def sampling_choices(settings: dict[str, Any]) -> dict[str, Any]:

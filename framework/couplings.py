@@ -69,7 +69,6 @@ def kabsch(moved: Tensor, fixed: Tensor) -> Tensor:
     Rows of zeros (padding) have no say. They are computed in double precision, for the singular value decomposition.
     """
     u, _, vh = torch.linalg.svd(moved.double().mT @ fixed.double())
-    sign = torch.linalg.det(u @ vh).sign()
     scale = torch.ones(u.shape[:-1], dtype=torch.float64, device=u.device)
-    scale[:, -1] = torch.where(sign == 0, 1.0, sign)
+    scale[:, -1] = torch.linalg.det(u @ vh).sign()
     return ((u * scale[:, None, :]) @ vh).to(moved.dtype)

@@ -6,8 +6,6 @@ prediction of the state's structure; where the key is missing, or a row is all z
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
@@ -49,7 +47,7 @@ class Remembering:
             condition = with_previous(condition, self._previous)
         prediction = self.denoiser(x_t, t, condition)
         self._previous = prediction.clean
-        return replace(prediction)
+        return prediction
 
     def rows(self, index: Tensor) -> None:
         """Go on with these rows of the batch, which may repeat, for methods that branch or resample.

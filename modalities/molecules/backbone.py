@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from framework.backbones.points import Graph
-from framework.rotations import haar_rotations
+from framework.rotations import haar_rotations, rotated
 from framework.state import Condition
 
 BONDS = 4  # none, single, double, triple
@@ -90,8 +90,8 @@ class MoleculeNetwork(nn.Module):
                 more = previous["positions"].to(like)
         turned = None
         if self.rotate and self.training:
-            turned = haar_rotations(len(positions), device=positions.device).to(like)
-            positions, more = positions @ turned, None if more is None else more @ turned
+            turned = haar_rotations(len(positions), device=positions.device, dtype=like)
+            positions, more = rotated(positions, turned), None if more is None else rotated(more, turned)
         told = None
         if self.properties:
             known = condition["known"].to(like)
@@ -105,7 +105,7 @@ class MoleculeNetwork(nn.Module):
             told,
             None if more is None else more[..., None],
         )
-        moved = out.positions if turned is None else out.positions @ turned.mT
+        moved = out.positions if turned is None else rotated(out.positions, turned.mT)
         return TensorDict({"positions": moved, "atoms": out.nodes, "bonds": out.pairs}, batch_size=[len(mask)])
 
     def _features(self, tokens: Tensor, classes: int, dtype: torch.dtype) -> Tensor:

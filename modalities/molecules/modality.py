@@ -24,7 +24,8 @@ from framework.pair_space import SymmetricPairs
 from framework.spaces import Masked, Product, ZeroCentreOfMass
 from modalities.molecules.backbone import BONDS
 from modalities.molecules.data import MoleculeData
-from modalities.molecules.given import Given, given_by, restored
+from modalities.molecules.files import read_molecule
+from modalities.molecules.given import Given, given_by, restored, structure
 from modalities.molecules.judge import judge
 from modalities.molecules.molecule import Molecule
 from modalities.molecules.molecule_set import Batch, collate, parse_token
@@ -193,8 +194,6 @@ class Molecules(Modality):
         return judge(samples, wishes, data, list(self.properties), seed, full=bool(options.get("full", False)))
 
     def read(self, path: Path) -> Mapping[str, Any]:
-        from modalities.molecules.files import read_molecule
-
         molecule = read_molecule(path)
         index = {pair: token for token, pair in enumerate(self.vocabulary)}
         pairs = list(zip(molecule.elements.tolist(), molecule.charges.tolist(), strict=True))
@@ -216,8 +215,6 @@ class Molecules(Modality):
     def _size(self, wish: Wish, seed: int, sample: int) -> int:
         least = 1
         if wish.smiles is not None or wish.scaffold is not None:
-            from modalities.molecules.given import structure
-
             least = len(structure(wish))
             if wish.smiles is not None:
                 return least

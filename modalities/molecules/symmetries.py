@@ -12,6 +12,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from framework import rotations
 from framework.modality import Symmetry
 from framework.state import Condition, State
 
@@ -55,12 +56,9 @@ def permuted(state: State, condition: Condition, seed: int) -> State:
 def _turned(state: State, turns: Tensor) -> State:
     assert isinstance(state, TensorDict)
     positions = state["positions"]
-    moved = torch.einsum("bij,bnj->bni", turns.to(positions), positions)
+    moved = rotations.rotated(positions, turns.to(positions))
     return TensorDict({**dict(state.items()), "positions": moved}, batch_size=[len(positions)])
 
 
 def _rotations(count: int, seed: int) -> Tensor:
-    """Proper rotations (B, 3, 3) in float64: those of framework/rotations.py have the digits of float32 alone."""
-    generator = torch.Generator().manual_seed(seed)
-    turns, _ = torch.linalg.qr(torch.randn(count, 3, 3, generator=generator, dtype=torch.float64))
-    return turns * turns.det().sign()[:, None, None]
+    return rotations.haar_rotations(count, torch.Generator().manual_seed(seed), dtype=torch.float64)

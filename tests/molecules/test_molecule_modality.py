@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,18 @@ import torch
 import yaml
 from rdkit import Chem
 from rdkit.Chem import AllChem
+from tensordict import TensorDict
 
 from experiments import evaluate, sample, train
 from experiments.configuration import allowed, compose, plain
+from framework.backbones.egnn import EGNN
+from framework.backbones.set_transformer import SetTransformer
 from framework.build import check
 from framework.errors import PromptError
 from framework.metrics.measurement import read_metrics
 from framework.plugins import load_modality
 from framework.store import load
+from modalities.molecules.backbone import MoleculeNetwork
 from modalities.molecules.files import read_molecule, write_sdf
 from modalities.molecules.modality import Molecules
 from modalities.molecules.molecule import Molecule, from_rdkit, to_rdkit
@@ -132,6 +137,34 @@ def test_presets_compose_to_what_can_be_built(preset: str) -> None:
     config = plain(compose("train", [f"experiment={preset}", *path]))
     parts = {key: config[key] for key in ("modality", "data", "backbone", "objective", "processes")}
     assert check(parts, allowed(config)) == []
+
+
+def test_turning_in_training_is_undone() -> None:
+    """Of an equivariant body nothing is to be seen of it; a body that is not sees other positions each time."""
+    torch.manual_seed(0)
+    state, condition = modality().encode(batch([molecule("CCO"), molecule("CC(=O)N")]))
+    network = MoleculeNetwork(partial(EGNN, width=16, layers=2), len(TOKENS), self_conditioned=True, rotate=True)
+    condition["previous"] = TensorDict(
+        {
+            "positions": torch.randn_like(state["positions"]),
+            "atoms": torch.nn.functional.one_hot(state["atoms"], len(TOKENS)).float(),
+            "bonds": torch.nn.functional.one_hot(state["bonds"], 4).float(),
+        },
+        batch_size=[2],
+    )
+    level = torch.full((2,), 300.0)
+    still = network.eval()(state, level, condition)
+    turned = network.train()(state, level, condition)
+    for name in ("positions", "atoms", "bonds"):
+        torch.testing.assert_close(turned[name], still[name], atol=1e-4, rtol=1e-4)
+    plain = MoleculeNetwork(
+        partial(SetTransformer, width=16, layers=1), len(TOKENS), self_conditioned=False, rotate=True
+    )
+    for parameter in plain.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    assert not torch.allclose(
+        plain.train()(state, level, condition)["atoms"], plain.eval()(state, level, condition)["atoms"]
+    )
 
 
 @pytest.fixture(scope="module")
