@@ -1,19 +1,20 @@
 # make demo      train, sample and evaluate a small text-to-image model (about 6 minutes on two CPU cores)
 # make test      lint, types, and every test but the slow and the nightly ones
 # make nightly   the tests that take minutes to hours
+# make docs      the documentation with the reference of all modules, in site/; warnings are errors
 # make lint      formatting, lint and types alone
 # make env       the environment alone, in .venv; the others make it when it is missing or out of date
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := dev,images,audio,molecules,qm9,judge,hf,diffusers,text,inception,joblib,peers
+EXTRAS := dev,images,audio,molecules,qm9,judge,hf,diffusers,text,inception,lora,study,joblib,docs,peers
 STAMP := $(VENV)/.installed-for-diffract
 RUN ?= outputs/shapes
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test nightly lint env clean
+.PHONY: demo test nightly docs lint env clean
 .DELETE_ON_ERROR:
 
 # A demo that was interrupted goes on where it was; one that is finished is sampled and judged again.
@@ -39,6 +40,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir site
+
 env: $(STAMP)
 
 $(STAMP): pyproject.toml setup.py constraints.txt
@@ -48,4 +52,4 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 	touch $@
 
 clean:
-	rm -rf build dist *.egg-info $(VENV)
+	rm -rf build dist site *.egg-info $(VENV)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 from rich.console import Console
 
+from experiments.compositions import configuration
 from experiments.configuration import allowed, compose, plain
 from experiments.explain import choices
 from framework.build import MODEL_FOLDER, Allow, build, check, find
@@ -16,6 +17,7 @@ from framework.files import write_text
 
 if TYPE_CHECKING:
     from framework.testing import Report
+    from framework.testing.subject import Subject
 
 WIDTH = 160
 COARSE = 0.05  # the tolerance of adaptive solvers: at their own they would take thousands of evaluations
@@ -29,35 +31,14 @@ def run(config: DictConfig | dict[str, Any]) -> Report:
         BuildError: a part cannot be made.
         UserError: `only` or `expected` names no check.
     """
-    import torch
-
-    from framework.testing import check_modality
-    from framework.testing.tokens import token_spaces
+    from framework.testing.check import check_subject
 
     settings = plain(config)
-    allow = allowed(settings)
-    torch.manual_seed(settings["seed"])
-    settings, data = adapted(settings, allow)
-    ready = [data]  # to make another may mean to read all the data once more
-    model = {key: settings[key] for key in PARTS if settings.get(key) is not None}
-    parts = build(model, allow)
-    report = check_modality(
-        parts["modality"],
-        lambda: ready.pop() if ready else build(settings["data"], allow),
-        parts["backbone"],
-        schedule=parts["schedule"],
-        parametrization=parts["parametrization"],
-        noise_level=parts.get("noise_level"),
-        processes=parts.get("processes"),
-        objective=build(settings["objective"], allow),
-        solvers=None if settings["fast"] else all_solvers(allow, tokens=bool(token_spaces(parts["modality"].space))),
-        config=settings,
-        allow=MODEL_FOLDER.plus(*(settings["allow"] or ())),
+    report = check_subject(
+        subject_of(settings, thorough=not settings["fast"], every_solver=not settings["fast"]),
         expected=settings["expected"],
         only=settings["only"],
-        items=settings["items"],
-        thorough=not settings["fast"],
-        folder=settings["out"],
+        more={"configuration": configuration},
     )
     console = Console()
     if not console.is_terminal:
@@ -67,6 +48,43 @@ def run(config: DictConfig | dict[str, Any]) -> Report:
         write_text(Path(settings["out"]) / "report.json", report.to_json())
         print(f"wrote {Path(settings['out']) / 'report.json'}", flush=True)
     return report
+
+
+def subject_of(settings: dict[str, Any], *, thorough: bool = False, every_solver: bool = False) -> Subject:
+    """What the kit looks at: the parts that a configuration names, as `diffract train` has them.
+
+    Args:
+        settings: a composed configuration of `train`; `items` and `out` are optional.
+        thorough: judge real data with the modality's own metrics too.
+        every_solver: sample with all solvers of the tree that can undo such states, and not with one of each family.
+
+    Raises:
+        BuildError: a part cannot be made.
+    """
+    import torch
+
+    from framework.testing.subject import Subject
+    from framework.testing.tokens import token_spaces
+
+    allow = allowed(settings)
+    torch.manual_seed(settings["seed"])
+    settings, data = adapted(settings, allow)
+    ready = [data]  # to make another may mean to read all the data once more
+    parts = build({key: settings[key] for key in PARTS if settings.get(key) is not None}, allow)
+    tokens = bool(token_spaces(parts["modality"].space))
+    return Subject(
+        parts["modality"],
+        lambda: ready.pop() if ready else build(settings["data"], allow),
+        parts["backbone"],
+        **{key: parts[key] for key in PARTS[2:] if key in parts},
+        objective=build(settings["objective"], allow),
+        solvers=all_solvers(allow, tokens) if every_solver else None,
+        config=settings,
+        allow=MODEL_FOLDER.plus(*(settings["allow"] or ())),
+        items=settings.get("items") or 8,
+        thorough=thorough,
+        folder=Path(settings["out"]) if settings.get("out") else None,
+    )
 
 
 def failed(report: Report) -> bool:

@@ -2,14 +2,15 @@
 
 The tree is conf/ of this repository, which an installed Diffract carries as `framework/conf`, followed by
 the configuration packages of plugins. Both are given to Hydra as folders and not as packages: a conf/ in the
-current folder shadows nothing, and finding a plugin's files does not import the plugin. Two providers of one
-file are refused, as Hydra would take the first in silence.
+current folder shadows nothing, and finding a plugin's files does not import the plugin. What plugins may add, and
+how they are kept apart, is in plugged.py.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 import framework
 from experiments.errors import ConfigurationError
+from experiments.plugged import PluginWarning, chosen_by_path, offered, register_options
 from experiments.words import readable, several
 from framework.build import USER_CONFIG, Allow
-from framework.plugins import PluginError, config_packages, folder
+from framework.plugins import Problem
 
 HYDRA_VERSION_BASE = "1.3"
 
@@ -39,7 +41,7 @@ class PluginConfigurations(SearchPathPlugin):
     """Appends the folders of plugins to Hydra's search path, after our own."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for name, path in plugin_folders().items():
+        for name, path in offered(config_folder()).folders.items():
             search_path.append(provider=f"plugin:{name}", path=path.as_uri())
 
 
@@ -52,39 +54,27 @@ def config_folder() -> Path:
     raise ConfigurationError(f"the configuration tree is neither at {package}/conf nor at {package.parent}/conf")
 
 
-def plugin_folders() -> dict[str, Path]:
-    """Each plugin's configuration folder. PluginError if it is missing or offers a file of another's."""
-    folders = {name: folder(plugin) for name, plugin in config_packages().items()}
-    owner = dict.fromkeys(_files(config_folder()), "diffract itself")
-    for name, path in folders.items():
-        for file in _files(path):
-            if file in owner:
-                parent, _, last = file.rpartition("/")
-                raise PluginError(
-                    f"the configuration {file} is offered by {owner[file]} and by plugin '{name}' ({path}); "
-                    f"uninstall one of them, or let '{name}' call it {parent}/{name}/{last}"
-                )
-            owner[file] = f"plugin '{name}'"
-    return folders
-
-
-def register_plugins() -> None:
-    """Let Hydra find the plugins' configurations. PluginError if they are broken."""
-    plugin_folders()
+def register_plugins() -> list[Problem]:
+    """Let Hydra find what plugins add to the tree; returns what is wrong with plugins."""
+    found = offered(config_folder())
+    register_options(found.options)
     Plugins.instance().register(PluginConfigurations)
+    return found.problems
 
 
 def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
     """The configuration of a command (train, sample, evaluate), as `diffract COMMAND OVERRIDES` has it.
 
     Interpolations are kept; `plain` resolves them. Hydra is left as it was found. ConfigurationError names
-    the nearest valid choices for whatever is wrong.
+    the nearest valid choices for whatever is wrong. What is wrong with plugins is a PluginWarning.
     """
     from experiments.explain import explain
 
     overrides = complete(overrides, command)
+    for problem in register_plugins():
+        warnings.warn(str(problem), PluginWarning, stacklevel=2)
     try:
-        with hydra_for(command):
+        with hydra_for(command), chosen_by_path(overrides):
             return hydra_compose(command, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigurationError(explain(error, command, overrides)) from error
@@ -110,7 +100,28 @@ def complete(overrides: Sequence[str], command: str = "") -> list[str]:
     given = {override.partition("=")[0]: override.partition("=")[2] for override in overrides}
     if given.get("resume", "null") not in ("null", "") and "run" not in given:
         overrides.append(f"run={given['resume']}")
+    if command == "train" and given.get("init", "null") not in ("null", ""):
+        overrides = [*inherited(Path(given["init"].strip("'\"")), set(given)), *overrides]
     return overrides
+
+
+def inherited(base: Path, given: set[str]) -> list[str]:
+    """The command line that trained a run, for a run that begins with its weights: what is given anew is not repeated.
+
+    Of a model's folder without a run, and beside a preset of one's own, nothing is known or wanted.
+    """
+    record = base / "overrides.txt"
+    chosen = {key.lstrip("+~") for key in given}
+    if not record.is_file() or "experiment" in chosen:
+        return []
+    saved = OmegaConf.load(base / "config.yaml")
+    lines = [line for line in record.read_text().splitlines() if line and not line.startswith("#")]
+    kept: dict[str, str] = {}
+    for line in lines:
+        key = line.lstrip("+~").partition("=")[0]
+        if key not in chosen and key not in ("run", "resume", "init"):
+            kept[key] = line if key != "data.path" else f"data.path='{OmegaConf.select(saved, key)}'"
+    return list(kept.values())
 
 
 def plain(config: DictConfig | dict[str, Any]) -> dict[str, Any]:
@@ -152,7 +163,3 @@ def missing(config: DictConfig) -> list[str]:
 def given_overrides() -> list[str]:
     """The overrides of the running job as they were typed; empty outside a job that Hydra runs."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-
-
-def _files(path: Path) -> list[str]:
-    return sorted(file.relative_to(path).as_posix() for file in path.rglob("*.yaml"))

@@ -23,6 +23,7 @@ SHEET = 64  # samples on the sheet
 def run(config: DictConfig | dict[str, Any]) -> dict[str, Any]:
     """Evaluate as the configuration says; returns the measurements by name."""
     from framework.build import build
+    from framework.metrics.extra import measured_besides
     from framework.metrics.measurement import table, write_metrics
 
     settings = plain(config)
@@ -39,8 +40,12 @@ def run(config: DictConfig | dict[str, Any]) -> dict[str, Any]:
         samples = model.sample(
             prompts, seed=seed, batch_size=settings["batch_size"], progress=bar, **sampling_choices(settings)
         )
-    metrics = modality.evaluate(samples.samples, prompts, data, seed, settings["options"])
+    more = build(settings["metrics"], allowed(settings))
+    metrics = measured_besides(more, samples.samples, prompts, data, seed)
+    metrics |= modality.evaluate(samples.samples, prompts, data, seed, settings["options"])
+    metrics |= modality.assess(model, data, seed, settings["options"])
     write_metrics(out / "metrics.json", metrics)
+    (out / "samples").mkdir(parents=True, exist_ok=True)
     sheet = modality.render(
         samples.samples[:SHEET], prompts[:SHEET], out / "samples", [{"prompt": str(p)} for p in prompts[:SHEET]]
     )[-1]

@@ -31,10 +31,17 @@ EXAMPLES = {
     "sample": (
         'run=outputs/shapes prompt="a red circle" n=16',
         'run=outputs/shapes prompt="a red circle" solver=heun steps=10 guidance=cfg guidance.scale=3',
+        'run=outputs/shapes task=inpaint task.input=mine.png task.redo="x=0.5-1" prompt="a red circle"',
+        "from=outputs/shapes/samples/0001/00000.png",
     ),
     "evaluate": (
         "run=outputs/shapes n=2048",
         "-m run=outputs/shapes steps=5,10,20 out='outputs/shapes/steps_${steps}'",
+    ),
+    "compare": (
+        "study=small runs=[outputs/shapes,outputs/notes] out=outputs/study",
+        "study=solvers study.solvers=[heun,dpmpp_2m,unipc] study.budgets=[5,10,20] runs=[outputs/shapes] jobs=2",
+        "-m part=1/2,2/2 study=full runs=[outputs/shapes] hydra/launcher=joblib",
     ),
     "certify": (
         "solver=all",

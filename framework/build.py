@@ -29,7 +29,7 @@ from typing import Any
 
 from framework.errors import UserError
 from framework.plain_types import mismatch
-from framework.plugins import PluginError, modalities, nearest
+from framework.plugins import nearest, packages
 
 TARGET = "_target_"
 PARTIAL = "_partial_"
@@ -48,10 +48,6 @@ class _Refused(Exception):
 
 def _no_plugins() -> tuple[str, ...]:
     return ()
-
-
-def _plugin_packages() -> tuple[str, ...]:
-    return tuple(sorted({plugin.package for plugin in modalities().values()}))
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ MODEL_FOLDER = Allow(
     packages=("framework", "modalities"),
     rooms=frozenset(CLOSED),
     functions=False,
-    plugins=_plugin_packages,
+    plugins=packages,
 )
 
 # The user's own configuration, written or reviewed by the person who runs it.
@@ -119,7 +115,7 @@ USER_CONFIG = Allow(
         "transformers",
     ),
     rooms=frozenset({"build", "plugins"}),
-    plugins=_plugin_packages,
+    plugins=packages,
 )
 
 
@@ -247,11 +243,8 @@ def _find(target: str, allow: Allow) -> Callable[..., Any]:
         raise _Refused(f"'{target}' is not a dotted name such as 'framework.schedules.Cosine'")
     if any(part.startswith("_") for part in parts):
         raise _Refused(f"'{target}' is private; only public classes and functions may be named")
-    try:
-        if not allow.permits(target):
-            raise _Refused(_not_allowed(target, allow))
-    except PluginError as error:
-        raise _Refused(str(error)) from error
+    if not allow.permits(target):
+        raise _Refused(_not_allowed(target, allow))
     found = _resolve(target, parts, allow)
     if isinstance(found, ModuleType):
         raise _Refused(f"'{target}' is a module{nearest(parts[-1], _public(found))}; name a class or function in it")

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.new_modality import template_files
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("framework", "modalities", "experiments")
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "outputs", "build", "dist", "__pycache__", "*.egg-info", ".*_cache")
@@ -75,6 +77,7 @@ def test_the_wheel_holds_every_module_and_every_configuration(wheel):
     held = set(zipfile.ZipFile(wheel).namelist())
     ours = {path.relative_to(ROOT).as_posix() for name in PACKAGES for path in (ROOT / name).rglob("*.py")}
     assert ours <= held
+    assert {path.relative_to(ROOT).as_posix() for path in template_files()} <= held
     conf = {path.relative_to(ROOT).as_posix() for path in (ROOT / "conf").rglob("*.yaml")}
     plugins = {path.relative_to(ROOT).as_posix() for path in (ROOT / "modalities").rglob("*.yaml")}
     assert {f"framework/{name}" for name in conf} | plugins <= held

@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 from framework import plugins
-from framework.plugins import PluginError, config_packages, folder, load_modality, modalities, nearest
+from framework.plugins import (
+    CONFIGS,
+    PluginError,
+    config_packages,
+    folder,
+    load_modality,
+    modalities,
+    nearest,
+    packages,
+    parts,
+    problems,
+)
 
 Install = Callable[..., Path]
 
@@ -78,18 +89,53 @@ def test_a_missing_class_is_named(install):
 
 def test_a_missing_package_is_reported_without_an_import(install):
     install("weather", WEATHER + "[diffract.configs]\nweather = my_weather.conf\n")
-    assert modalities()["weather"].problem() == "package 'my_weather' is not installed"
+    assert "package 'my_weather' is not installed" in str(modalities()["weather"].problem())
+    [first, second] = problems()
+    assert str(first).startswith("plugin 'weather' of weather 1.5 (diffract.modalities): package 'my_weather' is not")
+    assert "uninstall weather" in str(first) and second.plugin.group == CONFIGS
     with pytest.raises(PluginError, match=r"weather 1\.5 declares the package 'my_weather\.conf'"):
         folder(config_packages()["weather"])
 
 
-def test_two_distributions_of_one_name_are_refused_and_both_named(install):
-    install("weather", WEATHER)
-    install("aaa_weather", "[diffract.modalities]\nweather = evil:Weather\n")
+def test_a_module_that_the_package_lacks_is_reported_without_an_import(install):
+    install("weather", WEATHER, my_weather__init="raise RuntimeError")
+    [problem] = problems()
+    assert "package 'my_weather' has no 'my_weather.modality'" in problem.what and problem.left_out
+
+
+def test_a_name_that_two_distributions_declare_is_nobodys_and_both_are_named(install):
+    install("weather", WEATHER, my_weather__init="", my_weather__modality="class Weather: rain = 1")
+    install("aaa_weather", "[diffract.modalities]\nweather = evil:Weather\n", evil="class Weather: rain = 666")
+    install("sound", "[diffract.modalities]\nsound = my_sound:Sound\n", my_sound="class Sound: pitch = 2")
+    assert "weather" not in modalities()
     with pytest.raises(PluginError, match=r"declared twice") as caught:
-        modalities()
+        load_modality("weather")
     assert "weather 1.5 (my_weather.modality:Weather)" in str(caught.value)
     assert "aaa_weather 1.5 (evil:Weather)" in str(caught.value)
+    assert {problem.plugin.origin for problem in problems()} == {"weather 1.5", "aaa_weather 1.5"}
+    assert load_modality("sound").pitch == 2
+
+
+def test_what_is_built_in_cannot_be_taken(install):
+    install("evil", "[diffract.modalities]\nimages = evil:Images\n", evil="class Images: pass")
+    assert modalities()["images"].target == "modalities.images.modality:Images"
+    [problem] = problems()
+    assert problem.plugin.distribution == "evil" and "uninstall one of them" in problem.what
+
+
+def test_a_part_of_python_is_no_plugin(install):
+    install("sly", "[diffract.solvers]\nsly = subprocess:Popen\n")
+    assert "subprocess" not in packages()
+    assert "part of Python" in problems()[0].what
+
+
+def test_single_parts_are_found_by_their_groups(install):
+    install("mine", "[diffract.solvers]\nralston = my_parts:Ralston\n[diffract.grids]\ncubic = my_parts:Cubic\n")
+    assert {plugin.name: plugin.dotted for plugin in parts()} == {
+        "ralston": "my_parts.Ralston",
+        "cubic": "my_parts.Cubic",
+    }
+    assert "my_parts" in packages() and "my_parts" not in sys.modules
 
 
 def test_unknown_modality_names_the_nearest():
@@ -109,7 +155,7 @@ def test_a_checkout_that_is_not_installed_declares_what_its_pyproject_says(monke
         raise plugins.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(plugins.metadata, "distribution", absent)
-    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [])
+    monkeypatch.setattr(plugins, "_installed", list)
     assert modalities()["images"].version == "checkout"
 
 

@@ -13,6 +13,7 @@ round_trips.py      what is lost on the way to samples and back
 training.py         two steps of optimisation
 checks_*.py         the checks: functions of the subject, whose docstrings say what they demand and why
 check.py            the one function that runs them
+suite.py            the same as tests for pytest
 """
 
 from framework.testing.check import CHECKS, check_modality

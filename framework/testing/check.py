@@ -34,6 +34,7 @@ from framework.testing import (
     checks_output,
     checks_sampling,
     checks_space,
+    checks_speed,
     checks_symmetries,
     checks_training,
 )
@@ -68,6 +69,7 @@ CHECKS: Mapping[str, Check] = {
         checks_sampling.solvers,
         checks_output.rendering,
         checks_output.evaluation,
+        checks_speed.speed,
     )
 }
 
@@ -91,6 +93,7 @@ def check_modality(
     thorough: bool = False,
     rebatch: Callable[[Any, Any], Any] | None = None,
     folder: str | Path | None = None,
+    more: Mapping[str, Check] | None = None,
 ) -> Report:
     """Hold a modality, its data and a backbone against the plugin contract; nothing that is given is changed.
 
@@ -111,14 +114,12 @@ def check_modality(
         thorough: judge real data with the modality's own metrics too, which may train a judge.
         rebatch: (samples, batch) -> the batch with the samples in place of its own, where that is not clear by itself.
         folder: where rendered files and the saved model are kept; None keeps nothing.
+        more: checks of one's own, by name, which follow the kit's: they take a Subject, and return Passed or raise
+            Failed or Skipped (`framework.testing.subject`).
 
     Raises:
         UserError: `expected` or `only` names no check. What the checks find is in the report alone.
     """
-    reasons = dict(expected or {})
-    for name in (*reasons, *(only or ())):
-        if name not in CHECKS:
-            raise UserError(f"there is no check {name!r}{nearest(name, CHECKS)}; there are: {', '.join(CHECKS)}")
     given = {
         "schedule": schedule,
         "parametrization": parametrization,
@@ -139,20 +140,36 @@ def check_modality(
         folder=None if folder is None else Path(folder),
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
-    names = [name for name in CHECKS if only is None or name in only]
-    results = tuple(_run(name, subject, reasons.get(name)) for name in names)
+    return check_subject(subject, expected=expected, only=only, more=more)
+
+
+def check_subject(
+    subject: Subject,
+    *,
+    expected: Mapping[str, str] | None = None,
+    only: Collection[str] | None = None,
+    more: Mapping[str, Check] | None = None,
+) -> Report:
+    """The same of parts that were put together before; see `check_modality`."""
+    reasons, checks = dict(expected or {}), {**CHECKS, **(more or {})}
+    for name in (*reasons, *(only or ())):
+        if name not in checks:
+            raise UserError(f"there is no check {name!r}{nearest(name, checks)}; there are: {', '.join(checks)}")
+    names = [name for name in checks if only is None or name in only]
+    results = tuple(run_check(name, checks[name], subject, reasons.get(name)) for name in names)
+    modality = subject.modality
     return Report(str(getattr(modality, "name", type(modality).__name__)), results)
 
 
-def _run(name: str, subject: Subject, expected: str | None) -> Result:
+def run_check(name: str, check: Check, subject: Subject, expected: str | None = None) -> Result:
     """One check, with torch's random numbers as they were before; whatever it raises is its result."""
-    check = CHECKS[name]
+    figures: Mapping[str, float] = {}
     begun = time.perf_counter()
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             passed = check(subject)
-            status, detail, items = Status.PASSED, passed.detail, passed.items
+            status, detail, items, figures = Status.PASSED, passed.detail, passed.items, passed.figures
         except Skipped as reason:
             status, detail, items = Status.SKIPPED, str(reason), 0
         except Failed as fault:
@@ -163,7 +180,7 @@ def _run(name: str, subject: Subject, expected: str | None) -> Result:
         declared = {Status.FAILED: Status.FAILED_AS_EXPECTED, Status.PASSED: Status.PASSED_UNEXPECTEDLY}
         status = declared.get(status, status)
     demands = " ".join((check.__doc__ or "").split("\n\n")[0].split())
-    return Result(name, status, detail, items, time.perf_counter() - begun, demands, expected)
+    return Result(name, status, detail, items, time.perf_counter() - begun, demands, expected, figures)
 
 
 def _words(error: Exception) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -51,6 +51,7 @@ class Result:
         seconds: how long it took.
         demands: what the check demands.
         expected: the reason for which its author expects it to fail, if any.
+        figures: what was measured, by name and unit, for scripts.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Result:
     seconds: float = 0.0
     demands: str = ""
     expected: str | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -144,6 +146,7 @@ class Report:
                 "seconds": round(result.seconds, 4),
                 "demands": result.demands,
                 "expected": result.expected,
+                "figures": dict(result.figures),
             }
             for result in self.results
         ]

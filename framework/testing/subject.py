@@ -22,7 +22,7 @@ from framework.build import MODEL_FOLDER, Allow
 from framework.categories import Categories
 from framework.denoiser import Angle, NoiseLevel
 from framework.modality import Modality
-from framework.model import Model
+from framework.model import Model, SamplingDefaults
 from framework.noise import SampleKey
 from framework.objectives.components import ComponentObjective
 from framework.objectives.distances import MSE
@@ -31,10 +31,12 @@ from framework.objectives.times import Uniform
 from framework.objectives.weightings import Constant
 from framework.parametrizations import Parametrization, V
 from framework.processes.by_component import ByComponent
+from framework.processes.categorical import Categorical
 from framework.processes.gaussian import Gaussian
 from framework.processes.process import Process
 from framework.sampler import Loop
 from framework.schedules import Flow, Schedule
+from framework.solvers.categorical.ancestral import Ancestral
 from framework.solvers.plan import Solver
 from framework.spaces import Space
 from framework.state import Condition, State, batch_size, map_state
@@ -61,6 +63,7 @@ class Passed:
 
     detail: str
     items: int
+    figures: Mapping[str, float] = field(default_factory=dict)  # numbers for scripts
 
 
 Check = Callable[["Subject"], Passed]
@@ -187,13 +190,15 @@ class Subject:
         return shaken(self.backbone).eval()
 
     def model(self, network: nn.Module) -> Model:
-        """A network as a model."""
+        """A network as a model, whose own solver can undo its process."""
+        defaults = SamplingDefaults(Ancestral()) if isinstance(self.process, Categorical) else SamplingDefaults()
         return Model(
             self.modality,
             network,
             self.schedule,
             self.parametrization,
             self.noise_level,
+            defaults=defaults,
             processes=self.processes,
         )
 

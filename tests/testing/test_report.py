@@ -61,4 +61,5 @@ def test_json_holds_everything():
         "seconds": 0.0,
         "demands": "finite states",
         "expected": None,
+        "figures": {},
     }

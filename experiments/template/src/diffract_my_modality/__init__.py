@@ -1,0 +1,1 @@
+"""my_modality, a plugin of Diffract. Import nothing here: listing plugins must cost nothing."""
