@@ -1,12 +1,15 @@
 """CIFAR-10 from a local Parquet file: train, judge, and keep the loss curve, the sheet and the numbers.
 
     python -m benchmarks.cifar10 --data train.parquet --run outputs/cifar10_cpu               # two CPU cores, < 1 h
+    python -m benchmarks.cifar10 --data train.parquet --run outputs/cifar10_latent --preset images/cifar10_latent
     python -m benchmarks.cifar10 --data train.parquet --run outputs/cifar10 \
         --preset images/cifar10 --minutes 20 trainer.max_steps=100000                                   # one GPU
 
-A run that is already there is judged and not trained again. Reported beside the metrics: images/s in training, and the
-share of the machine's measured matrix-multiplication peak that training reaches (an image is the work of three forward
-passes).
+    python -m benchmarks.cifar10 --table                     # all results side by side: pixels, latents, CPU and GPU
+
+A run that is already there is judged and not trained again. Reported beside the metrics: parameters, images/s in
+training (a model in latents has its autoencoder first, which is timed apart), seconds a sample, and the share of the
+machine's measured matrix-multiplication peak that training reaches (an image is the work of three forward passes).
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import RESULTS, report
 from experiments import evaluate, train
-from experiments.configuration import compose
+from experiments.autoencoder import first_stage, has_first_stage
+from experiments.configuration import compose, plain
 from framework.store import load
 
 matplotlib.use("Agg")
@@ -73,18 +77,53 @@ def curve(run: Path, file: Path) -> list[dict[str, float]]:
     return [{k: float(v) for k, v in row.items() if v} for row in rows if row.get("val/loss")]
 
 
+def table() -> str:
+    """The results that are there, a row each."""
+    head = ["preset", "device", "parameters, M", "images/s", "seconds a sample", "Frechet", "held-out real images"]
+    rows = [head, ["---"] * len(head)]
+    for file in sorted(RESULTS.glob("images_cifar10*.json")):
+        result = json.loads(file.read_text())
+        metrics = result["metrics"]
+        numbers = [result.get("parameters_millions"), result["images_per_second"], result.get("seconds_per_sample")]
+        frechet = [metrics[key]["value"] for key in ("frechet", "ceiling/frechet")]
+        cells = ["" if number is None else f"{number:.3g}" for number in (*numbers, *frechet)]
+        rows.append([file.stem, result["machine"]["device"], *cells])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def seconds_a_sample(run: Path, count: int = 64) -> float:
+    """Wall seconds of a guided sample with the run's own solver and steps, in a batch, decoding included."""
+    model = load(run, "cuda" if torch.cuda.is_available() else "cpu")
+    prompts = list(model.modality.examples(count))
+    model.sample(prompts[:2], steps=2)
+    start = time.perf_counter()
+    model.sample(prompts, batch_size=count)
+    return (time.perf_counter() - start) / count
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--run", required=True)
+    parser.add_argument("--data")
+    parser.add_argument("--run")
+    parser.add_argument("--table", action="store_true", help="print the table of all results, and measure nothing")
     parser.add_argument("--preset", default="images/cifar10_cpu")
     parser.add_argument("--minutes", type=int, default=60)
     parser.add_argument("-n", type=int, default=1000)
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args()
-    run, seconds = Path(arguments.run), float("nan")
+    if arguments.table:
+        print(table())
+        return
+    if arguments.data is None or arguments.run is None:
+        parser.error("--data and --run are needed")
+    run, seconds, before = Path(arguments.run), float("nan"), 0.0
     words = [f"experiment={arguments.preset}", f"data.path={arguments.data}", f"run={run}", *arguments.overrides]
     if not (run / "model").exists():
+        settings = plain(compose("train", words))
+        start = time.perf_counter()
+        if has_first_stage(settings):
+            first_stage(settings)
+            before = time.perf_counter() - start
         start = time.perf_counter()
         train.run(compose("train", [*words, f"trainer.max_time=00:00:{arguments.minutes:02d}:00"]))
         seconds = time.perf_counter() - start
@@ -104,6 +143,9 @@ def main() -> None:
             ["python -m benchmarks.cifar10 --data train.parquet --preset", arguments.preset, *arguments.overrides]
         ),
         {
+            "parameters_millions": sum(p.numel() for p in load(run).network.parameters()) / 1e6,
+            "seconds_per_sample": seconds_a_sample(run),
+            "first_stage_seconds": before,
             "images_seen": counts["samples_seen"],
             "seconds": None if seconds != seconds else seconds,
             "images_per_second": None if rate != rate else rate,

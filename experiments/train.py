@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.autoencoder import first_stage, has_first_stage, save_settings
 from experiments.configuration import allowed, given_overrides, plain
 from experiments.errors import ConfigurationError
 from experiments.show import show_config
@@ -22,13 +23,21 @@ MOVABLE = ("data.path", "data.num_workers")  # where its data lie and who reads 
 
 def run(config: DictConfig | dict[str, Any]) -> float:
     """Train as the configuration says; returns the last validation loss."""
-    from framework.training.run import train
+    from framework.training.run import check_fresh, train
 
     overrides = given_overrides()
     settings = resumed(config, overrides) if config.get("resume") else plain(config)
     if settings["data"].get("path") is not None:  # the run is to be resumed and judged from any folder
         settings["data"]["path"] = str(Path(settings["data"]["path"]).resolve())
     show_config(settings)
+    if has_first_stage(settings):
+        folder = Path(settings["run"])
+        if settings["resume"] is None:
+            check_fresh(folder)
+            save_settings(settings)
+        first_stage(settings)
+        if not any((folder / "checkpoints").glob("*.ckpt")):
+            settings["resume"] = None  # the run was stopped before its own training began
     loss = train(settings, allowed(settings), overrides)
     print(f"model: {settings['run']}/model   metrics: {settings['run']}/metrics.csv", flush=True)
     return loss

@@ -21,8 +21,20 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, QuotedString, Sweep
 from hydra.errors import HydraException
 
-TEXT_KEYS = ("prompt", "negative", "task.keep", "task.redo")
-PATH_KEYS = ("run", "resume", "out", "prompts_file", "data.path", "task.input")
+TEXT_KEYS = ("prompt", "negative", "task.keep", "task.redo", "task.seen", "task.source", "task.to", "watermark")
+PATH_KEYS = (
+    "run",
+    "resume",
+    "out",
+    "prompts_file",
+    "data.path",
+    "from",
+    "task.input",
+    "task.reference",
+    "task.classifier",
+    "autoencoder.run",
+    "autoencoder.pretrained",
+)
 EMPTY_VALUES = ("", "null", "???")
 SEVERAL = {"certify": ("solver", "schedule", "grid")}  # what a command takes many of, or `all`, where others choose one
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, ClassVar, TypeGuard
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from framework.backbones.autoencoder import KLAutoencoder, Mask
+from framework.backbones.latent_coder import LatentCoder, Mask
 from framework.build import MODEL_FOLDER, Allow, build
 from framework.errors import UserError
 from framework.grids.identity import weights_hash
@@ -59,7 +59,7 @@ class Autoencoder:
     """A modality with a network that codes its states."""
 
     modality: Modality
-    network: KLAutoencoder
+    network: LatentCoder
 
     @property
     def device(self) -> torch.device:
@@ -95,20 +95,29 @@ class TrainedAutoencoder:
         UserError: there is no autoencoder.
     """
 
+    pictures_encoded: ClassVar[int] = 0  # by all encoders of this process: what a cache of latents saves
+
     def __init__(self, path: str) -> None:
         self.path = str(path)
         self.config, weights, folder = _read(Path(path))
         network = build(self.config["backbone"], MODEL_FOLDER)
-        if not isinstance(network, KLAutoencoder):
+        if not isinstance(network, LatentCoder):
             raise UserError(f"{folder}: {type(network).__name__} is no autoencoder that latents can be taken from")
         fill(network, weights, folder)
-        self.network: KLAutoencoder = network
+        self.network: LatentCoder = network
         self.identity = weights_hash(network)
 
     def encode(self, x: Float[Tensor, "b c h w"], mask: Mask | None = None) -> Float[Tensor, "b d i j"]:
         """Standardised latents: the posterior's mean, a function of the picture alone."""
+        return self.posterior(x, mask)[0]
+
+    def posterior(
+        self, x: Float[Tensor, "b c h w"], mask: Mask | None = None
+    ) -> tuple[Float[Tensor, "b d i j"], Float[Tensor, "b d i j"]]:
+        """Mean and deviation of standardised latents."""
+        TrainedAutoencoder.pictures_encoded += len(x)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            return self._at(x).to_latents(x.float(), mask)
+            return self._at(x).posterior(x.float(), mask)
 
     def decode(
         self, z: Float[Tensor, "b d i j"], mask: Mask | None = None, size: tuple[int, int] | None = None
@@ -117,7 +126,7 @@ class TrainedAutoencoder:
         with torch.autocast(z.device.type, enabled=False):
             return self._at(z).from_latents(z.float(), mask, size)
 
-    def _at(self, x: Tensor) -> KLAutoencoder:
+    def _at(self, x: Tensor) -> LatentCoder:
         """The network where x lies."""
         if self.network.latent_mean.device != x.device:
             self.network.to(x.device)

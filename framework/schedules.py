@@ -343,20 +343,27 @@ class Shifted(Schedule):
     """
 
     base: Schedule
-    shift: float = 1.0
+    shift: float | str = 1.0  # a number, in whose place a training's configuration may say auto
 
     def __post_init__(self) -> None:
-        if self.shift <= 0:
-            raise ValueError(f"shift must be positive, got {self.shift}")
+        if isinstance(self.shift, str) or self.shift <= 0:
+            raise ValueError(
+                f"shift must be a positive number, got {self.shift!r}; schedule.shift=auto is for `diffract train`, "
+                "which measures it and writes the number into the run's configuration"
+            )
+
+    @property
+    def _shift(self) -> float:
+        return float(self.shift)
 
     def _inner(self, t: Tensor) -> Tensor:
         return self.base.time(self.log_snr(t))
 
     def log_snr(self, t: Tensor) -> Tensor:
-        return self.base.log_snr(as_times(t)) - 2 * math.log(self.shift)
+        return self.base.log_snr(as_times(t)) - 2 * math.log(self._shift)
 
     def time(self, log_snr: Tensor) -> Tensor:
-        return self.base.time(log_snr + 2 * math.log(self.shift))
+        return self.base.time(log_snr + 2 * math.log(self._shift))
 
     def alpha(self, t: Tensor) -> Tensor:
         return self.base.alpha(self._inner(t))
@@ -370,7 +377,7 @@ class Shifted(Schedule):
         tan(angle') = shift tan(angle), so d angle' / d angle = shift / (cos^2 + shift^2 sin^2) of the angle at t.
         """
         here = angle(self.base, as_times(t))
-        turn = self.shift / (torch.cos(here) ** 2 + self.shift**2 * torch.sin(here) ** 2)
+        turn = self._shift / (torch.cos(here) ** 2 + self._shift**2 * torch.sin(here) ** 2)
         return turn * _d_angle(self.base, as_times(t)) / _d_angle(self.base, self._inner(t))
 
     def d_alpha(self, t: Tensor) -> Tensor:

@@ -8,38 +8,26 @@ look at one position (its channels) and not at the whole picture, so that a late
 neither on how large the canvas is nor on what is far away. And a mask of real positions is applied at every level, so
 that what lies beyond a picture's end is zero throughout, whatever it was padded with: padding never weighs.
 
-Once trained, the network knows the mean and deviation of each latent channel over its training data, as buffers:
-`to_latents` and `from_latents` speak of latents of zero mean and unit variance.
+What every such network has in common is in `latent_coder`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from framework.backbones.latent_coder import LOG_VARIANCES, Coded, LatentCoder, Mask, coarser, fill
 from framework.backbones.unet_blocks import double, halve, zeroed
 from framework.errors import UserError
 
-LOG_VARIANCES = (-30.0, 20.0)  # beyond them exp and its gradient are of no use
-
-Mask = Bool[Tensor, "b 1 h w"]
+__all__ = ["Coded", "KLAutoencoder", "Mask"]
 
 
-@dataclass(frozen=True)
-class Coded:
-    """A batch after the bottleneck: what came back (B, C, H, W), and the posterior's mean and log variance."""
-
-    x: Tensor
-    mean: Tensor
-    log_variance: Tensor
-
-
-class KLAutoencoder(nn.Module):
+class KLAutoencoder(LatentCoder):
     """See the module's docstring. Sides that s does not divide are padded inside.
 
     Args:
@@ -53,9 +41,6 @@ class KLAutoencoder(nn.Module):
         UserError: no level, no block or no latent channel.
     """
 
-    latent_mean: Tensor
-    latent_std: Tensor
-
     def __init__(
         self,
         channels: int = 3,
@@ -64,13 +49,12 @@ class KLAutoencoder(nn.Module):
         blocks: int = 1,
         latent_channels: int = 4,
     ) -> None:
-        super().__init__()
         if not multipliers or min(channels, width, *multipliers, blocks, latent_channels) < 1:
             raise UserError(
                 f"an autoencoder has at least one level, block and channel; got channels={channels}, width={width}, "
                 f"multipliers={list(multipliers)}, blocks={blocks}, latent_channels={latent_channels}"
             )
-        self.channels, self.latent_channels, self.stride = channels, latent_channels, 2 ** (len(multipliers) - 1)
+        super().__init__(channels, latent_channels, 2 ** (len(multipliers) - 1))
         widths = [width * m for m in multipliers]
         self.read = nn.Conv2d(channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(_Level(a, b, blocks) for a, b in zip([widths[0], *widths], widths, strict=False))
@@ -80,16 +64,6 @@ class KLAutoencoder(nn.Module):
         self.up = nn.ModuleList(_Level(a, b, blocks) for a, b in zip([back[0], *back], back, strict=False))
         self.write = _Head(widths[0], channels)
         self.shrink, self.grow = halve(), double()
-        self.register_buffer("latent_mean", torch.zeros(latent_channels))
-        self.register_buffer("latent_std", torch.ones(latent_channels))
-
-    def latent_size(self, height: int, width: int) -> tuple[int, int]:
-        """(h, w) of a picture's latents."""
-        return -(-height // self.stride), -(-width // self.stride)
-
-    def latent_mask(self, mask: Mask) -> Mask:
-        """Which latents have a real position among those that they stand for."""
-        return _coarser(_fill(mask.float(), self.stride), self.stride) > 0
 
     def encode(
         self, x: Float[Tensor, "b c h w"], mask: Mask | None = None
@@ -101,7 +75,7 @@ class KLAutoencoder(nn.Module):
             mask: which positions are real; None: all.
         """
         masks = self._masks(x.shape, mask, x)
-        h = _masked(_fill(x.to(self.read.weight.dtype), self.stride), masks[0])
+        h = _masked(fill(x.to(self.read.weight.dtype), self.stride), masks[0])
         h = _masked(self.read(h.contiguous(memory_format=torch.channels_last)), masks[0])
         for level, (stage, real) in enumerate(zip(self.down, masks, strict=True)):
             h = stage(h if level == 0 else self.shrink(h), real)
@@ -126,35 +100,14 @@ class KLAutoencoder(nn.Module):
         x = self.write(h, masks[-1] if masks else None).to(z.dtype)
         return x if size is None else x[..., : size[0], : size[1]]
 
-    def forward(
-        self, x: Float[Tensor, "b c h w"], mask: Mask | None = None, noise: Float[Tensor, "b d i j"] | None = None
-    ) -> Coded:
-        """Pictures through the bottleneck and back: from mean + deviation * noise, or from the mean without noise."""
-        mean, log_variance = self.encode(x, mask)
-        z = mean if noise is None else mean + (0.5 * log_variance).exp() * noise
-        coarse = None if mask is None else self.latent_mask(mask)
-        return Coded(self.decode(z, coarse, (x.shape[-2], x.shape[-1])), mean, log_variance)
-
-    def to_latents(self, x: Float[Tensor, "b c h w"], mask: Mask | None = None) -> Float[Tensor, "b d i j"]:
-        """The posterior's mean, standardised; zero where no position is real."""
-        scale, shift = self.latent_std[:, None, None], self.latent_mean[:, None, None]
-        z = (self.encode(x, mask)[0] - shift) / scale
-        return z if mask is None else torch.where(self.latent_mask(mask), z, 0.0)
-
-    def from_latents(
-        self, z: Float[Tensor, "b d i j"], mask: Mask | None = None, size: tuple[int, int] | None = None
-    ) -> Float[Tensor, "b c h w"]:
-        """The way back; arguments as of `decode`."""
-        return self.decode(z * self.latent_std[:, None, None] + self.latent_mean[:, None, None], mask, size)
-
     def _masks(self, shape: torch.Size, mask: Mask | None, like: Tensor) -> list[Tensor | None]:
         """What each level is multiplied by: the given mask, and the padding inside; None where all is real."""
         if mask is None and shape[-2] % self.stride == 0 and shape[-1] % self.stride == 0:
             return [None] * len(self.down)
         given = like.new_ones(1, 1, *shape[-2:]) if mask is None else mask.expand(-1, -1, *shape[-2:])
-        masks = [_fill(given.to(self.read.weight.dtype), self.stride)]
+        masks = [fill(given.to(self.read.weight.dtype), self.stride)]
         while len(masks) < len(self.down):
-            masks.append(_coarser(masks[-1], 2))
+            masks.append(coarser(masks[-1], 2))
         return list(masks)
 
 
@@ -212,14 +165,3 @@ class _Head(nn.Module):
 
 def _masked(x: Tensor, real: Tensor | None) -> Tensor:
     return x if real is None else torch.where(real > 0, x, 0.0)
-
-
-def _fill(x: Float[Tensor, "b c h w"], stride: int) -> Float[Tensor, "b c i j"]:
-    """Zeros below and to the right, up to what the stride divides."""
-    below, right = -x.shape[-2] % stride, -x.shape[-1] % stride
-    return functional.pad(x, (0, right, 0, below)) if below or right else x
-
-
-def _coarser(mask: Float[Tensor, "b 1 h w"], factor: int) -> Float[Tensor, "b 1 i j"]:
-    """1 where a square has any."""
-    return functional.max_pool2d(mask, factor)

@@ -5,7 +5,8 @@ r"""The training loss of an autoencoder with a Gaussian bottleneck.
 with D the number of a sample's real elements, so that `kl` means the same at every size (the sums are those of an
 evidence bound whose likelihood is a Laplacian: Kingma & Welling, arXiv 1312.6114), P the distance in the features of a
 classifier of the data's own labels (as in Zhang et al., arXiv 1801.03924), A the loss that a patch discriminator sets
-(Esser et al., arXiv 2012.09841). What a mask leaves out adds nothing to any of them.
+(Esser et al., arXiv 2012.09841). Where LPIPS's weights are at hand, P can be LPIPS. What a mask leaves out adds nothing
+to any of them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from framework.backbones.autoencoder import KLAutoencoder, Mask
 from framework.errors import UserError
 from framework.metrics.feature_net import FeatureNet
 from framework.noise import NoiseKey
+from framework.objectives.lpips import LPIPS
 from framework.state import masked_sum
 
 
@@ -41,13 +43,19 @@ class AutoencoderObjective(nn.Module):
         perceptual: weight of the distance in features; needs data with labels.
         adversarial: weight of the discriminator's verdict; 0: there is no discriminator.
         discriminator_width: channels of its first layer.
+        lpips: the perceptual distance in place of that in a classifier's features.
 
     Raises:
         UserError: a negative weight.
     """
 
     def __init__(
-        self, kl: float = 1e-3, perceptual: float = 0.0, adversarial: float = 0.0, discriminator_width: int = 32
+        self,
+        kl: float = 1e-3,
+        perceptual: float = 0.0,
+        adversarial: float = 0.0,
+        discriminator_width: int = 32,
+        lpips: LPIPS | None = None,
     ) -> None:
         super().__init__()
         if min(kl, perceptual, adversarial) < 0 or discriminator_width < 1:
@@ -57,7 +65,9 @@ class AutoencoderObjective(nn.Module):
             )
         self.kl, self.perceptual, self.adversarial = kl, perceptual, adversarial
         self.discriminator_width = discriminator_width
-        self.features: FeatureDistance | None = None
+        if lpips is not None and perceptual == 0:
+            raise UserError("objective.lpips is a perceptual distance: give it a weight with objective.perceptual")
+        self.features: FeatureDistance | LPIPS | None = lpips
         self.discriminator: PatchDiscriminator | None = None
 
     def prepare(self, channels: int, features: FeatureNet | None) -> None:
@@ -66,7 +76,10 @@ class AutoencoderObjective(nn.Module):
         Raises:
             UserError: a perceptual weight without such a network, or with one of other pictures.
         """
-        if self.perceptual > 0:
+        if isinstance(self.features, LPIPS):
+            if channels != self.features.channels:
+                raise UserError(f"LPIPS compares pictures of {self.features.channels} channels, not of {channels}")
+        elif self.perceptual > 0:
             if features is None:
                 raise UserError(
                     f"objective.perceptual={self.perceptual} compares features of a classifier of the data's labels, "

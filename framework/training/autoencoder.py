@@ -19,6 +19,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from framework.backbones.autoencoder import KLAutoencoder
+from framework.backbones.latent_coder import LatentCoder
 from framework.build import Allow, build
 from framework.errors import DataError, UserError
 from framework.latents import Autoencoder, as_picture
@@ -137,7 +138,8 @@ def autoencoder_training(config: dict[str, Any], allow: Allow, data: Any) -> Aut
             f"not {type(network).__name__}"
         )
     check_fit(modality, network)
-    objective.prepare(network.channels, modality.perceptual(data) if objective.perceptual > 0 else None)
+    asked = objective.perceptual > 0 and objective.features is None
+    objective.prepare(network.channels, modality.perceptual(data) if asked else None)
     return AutoencoderTraining(
         Autoencoder(modality, network),
         objective,
@@ -150,7 +152,7 @@ def autoencoder_training(config: dict[str, Any], allow: Allow, data: Any) -> Aut
     )
 
 
-def check_fit(modality: Modality, network: KLAutoencoder) -> None:
+def check_fit(modality: Modality, network: LatentCoder) -> None:
     """Raise UserError unless the modality's states are pictures of as many channels as the network reads."""
     condition = modality.parse([""])
     space = modality.space

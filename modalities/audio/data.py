@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from framework.data.bad_items import BadItem
 from framework.data.parts import turns
 from framework.data.two_sets import TwoSets
+from framework.metrics.score import Score
 from modalities.audio.clip_set import ClipSet, Facts, Item, Preparation, balanced, facts
 from modalities.audio.sources import Listing, list_path
 from modalities.audio.waveforms import Waveforms
@@ -120,6 +121,10 @@ class AudioData(TwoSets[Item]):
 
     def judge(self, waveforms: Waveforms, prompts: Sequence[Any]) -> Verdicts:
         """0/1 verdicts on clips by exact rules, for each group of prompts and attribute; none by default."""
+        return {}
+
+    def scores(self, waveforms: Waveforms, prompts: Sequence[str]) -> dict[str, Score]:
+        """What exact rules say of each clip by itself, the most telling first; none by default."""
         return {}
 
     def reference(self, n: int, seed: int) -> Reference:

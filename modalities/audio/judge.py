@@ -57,7 +57,7 @@ def judge(
     embeddings = {name: EMBEDDINGS[name](path) for name, path in options.items() if path is not None}
     probes = set(data.probes(len(prompts), seed)) if isinstance(prompts[0], str) else set()
     own = [i for i, prompt in enumerate(prompts) if not (isinstance(prompt, str) and prompt in probes)]
-    classifier = _classifier(data)
+    classifier = modality.classifier(data)
     result: dict[str, Measurement] = {}
     kept = data.reference(len(own), seed)
     if classifier is None:
@@ -66,9 +66,9 @@ def judge(
         )
         result |= check_metrics(samples, seed=seed)
     else:
-        trained, columns = data.training_reference(CLASSIFIER_CLIPS, seed), _judged(data)
+        trained, columns = data.training_reference(CLASSIFIER_CLIPS, seed), judged_columns(data)
         result |= evaluate_audio(
-            Clips(samples[torch.tensor(own)], _asked(modality, [prompts[i] for i in own])),
+            Clips(samples[torch.tensor(own)], asked_labels(modality, [prompts[i] for i in own])),
             Clips(trained.waveforms, trained.labels[:, columns]),
             classifier,
             seed=seed,
@@ -77,7 +77,7 @@ def judge(
             training=trained.waveforms,
             codec=modality.through_codec,
             embeddings=embeddings,
-            picture=_picture(data),
+            picture=picture_of(data),
         )
     verdicts = data.judge(samples, prompts) if isinstance(prompts[0], str) else {}
     if verdicts:
@@ -88,7 +88,7 @@ def judge(
     return result
 
 
-def _asked(modality: Audio, prompts: Sequence[Any]) -> torch.Tensor | None:
+def asked_labels(modality: Audio, prompts: Sequence[Any]) -> torch.Tensor | None:
     """The labels (n, heads) that prompts ask for, -1: none; None where prompts are no labels."""
     if not isinstance(modality.conditions, Fields):
         return None
@@ -97,23 +97,23 @@ def _asked(modality: Audio, prompts: Sequence[Any]) -> torch.Tensor | None:
     return torch.stack(columns, dim=1)
 
 
-def _picture(data: AudioData) -> Picture:
+def picture_of(data: AudioData) -> Picture:
     """What the classifier sees of a clip: all of it, unless it is very long."""
     frames = min(LONGEST, math.ceil(data.seconds / HOP_SECONDS))
     return partial(spectrogram_pixels, bands=BANDS, frames=frames)
 
 
-def _judged(data: AudioData) -> list[int]:
+def judged_columns(data: AudioData) -> list[int]:
     """The columns of the labels that are judged."""
     return [list(data.heads).index(name) for name in data.judged]
 
 
-def _classifier(data: AudioData) -> FeatureNet | None:
+def label_classifier(data: AudioData) -> FeatureNet | None:
     """A classifier of the data's own labels, trained once and cached; None where there are no labels."""
     if not data.judged:
         return None
     real = data.training_reference(CLASSIFIER_CLIPS, 0)
-    labels = real.labels[:, _judged(data)]
+    labels = real.labels[:, judged_columns(data)]
     if bool((labels < 0).all(0).any()):
         return None
     identity = {
@@ -122,5 +122,5 @@ def _classifier(data: AudioData) -> FeatureNet | None:
         "seconds": data.seconds,
         "heads": {name: list(data.heads[name]) for name in data.judged},
     }
-    pixels = _picture(data)(real.waveforms)
+    pixels = picture_of(data)(real.waveforms)
     return load_or_train(identity, pixels, np.asarray(labels), steps=CLASSIFIER_STEPS)

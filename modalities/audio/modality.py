@@ -27,17 +27,21 @@ from framework.conditions import ConditionKind, Fields, Unconditional
 from framework.data.counter import uniforms
 from framework.editing.windows import Windows
 from framework.errors import DataError, PromptError, UserError
+from framework.metrics.feature_net import FeatureNet
 from framework.metrics.measurement import Measurement
 from framework.metrics.reconstruction import measured
+from framework.metrics.score import Score
 from framework.modality import Modality
+from framework.posterior import Posterior
 from framework.spaces import Masked
+from modalities.audio import scores as judged
 from modalities.audio.codecs.codec import Codec
 from modalities.audio.data import AudioData
 from modalities.audio.distances import log_spectral_distance
-from modalities.audio.files import read_audio
-from modalities.audio.judge import judge
+from modalities.audio.files import SUFFIXES, read_audio, read_metadata
+from modalities.audio.judge import judge, label_classifier
 from modalities.audio.levels import TARGETS, set_level
-from modalities.audio.page import write_page
+from modalities.audio.page import fragments, write_page
 from modalities.audio.regions import frames_and_bands
 from modalities.audio.render import contact_sheet, save_clips, trajectory_sheet
 from modalities.audio.waveforms import Waveforms
@@ -88,6 +92,7 @@ class Audio(Modality):
         self.conditions, self.codec, self.seconds = condition, codec, float(seconds)
         self.durations, self.durations_of = list(durations), dict(durations_of or {})
         self.level, self.target_db = level or "none", target_db
+        self._classifier: tuple[AudioData, FeatureNet | None] | None = None
 
     @property
     def frames(self) -> int:
@@ -100,12 +105,20 @@ class Audio(Modality):
 
     def encode(self, batch: Mapping[str, Any]) -> tuple[Tensor, TensorDict]:
         """float32 (B, T) with lengths as frames of about unit variance."""
+        mean, _, condition = self.posterior(batch)
+        return mean, condition  # type: ignore[return-value]
+
+    def posterior(self, batch: Mapping[str, Any]) -> Posterior:
         condition = self._sized(self.conditions.encode(batch), torch.as_tensor(batch["length"]))
-        waveform: Tensor = batch["waveform"]
-        x = self.codec.encode(waveform)
+        mean, deviation = self.codec.posterior(batch["waveform"])
+        deviation = None if deviation is None else self._on_canvas(deviation, condition)
+        return Posterior(self._on_canvas(mean, condition), deviation, condition)
+
+    def _on_canvas(self, x: Tensor, condition: TensorDict) -> Tensor:
+        """Frames cut or padded to those of the mask, zero beyond each clip."""
         missing = condition["mask"].shape[1] - x.shape[1]
         x = torch.nn.functional.pad(x, (0, 0, 0, 0, 0, missing)) if missing > 0 else x[:, : condition["mask"].shape[1]]
-        return self.space.project(x, condition), condition
+        return self.space.project(x, condition)
 
     def decode(self, state: Tensor, condition: TensorDict) -> Waveforms:  # type: ignore[override]
         """Clips whose peak is at most that of the training clips, or 1: a louder one is scaled down as a whole."""
@@ -160,6 +173,10 @@ class Audio(Modality):
             "label": torch.tensor([-1]),
             "labels": torch.full((1, heads), -1),
         }
+
+    @classmethod
+    def told(cls, path: Path) -> Mapping[str, str] | None:
+        return read_metadata(path) if path.suffix.lower() in SUFFIXES else None
 
     def region(self, text: str, state: Tensor, condition: TensorDict) -> Tensor:  # type: ignore[override]
         """ "time=0.2-0.5" in seconds, "below=2000" and "above=500" in Hz; several hold together."""
@@ -217,6 +234,30 @@ class Audio(Modality):
         found = super().reconstruction(original, reconstructed, condition, data, seed)
         distances = log_spectral_distance(self.decode(reconstructed, condition), self.decode(original, condition))
         return found | {"log_spectral_distance": measured(distances, seed)}
+
+    def scores(  # type: ignore[override]
+        self, samples: Waveforms, prompts: Sequence[Any], data: AudioData, seed: int
+    ) -> dict[str, Score]:
+        """What exact rules hear of captions, or whether a classifier hears the labels."""
+        return judged.scores(self, samples, prompts, data)
+
+    def features(self, samples: Waveforms, data: AudioData) -> np.ndarray | None:  # type: ignore[override]
+        """The classifier's, of the clips' pictures."""
+        return judged.features(self, samples, data)
+
+    def real(self, data: AudioData, n: int, seed: int) -> tuple[Waveforms, Sequence[Any]]:  # type: ignore[override]
+        """Held-out clips with their captions or labels."""
+        return judged.real(self, data, n, seed)
+
+    def show(self, samples: Waveforms, prompts: Sequence[Any]) -> list[str]:
+        """Each as a spectrogram over a player."""
+        return fragments(samples, [self._text(prompt) for prompt in prompts])
+
+    def classifier(self, data: AudioData) -> FeatureNet | None:
+        """A classifier of the data's own labels, trained once and cached; None where there are no labels."""
+        if self._classifier is None or self._classifier[0] is not data:
+            self._classifier = data, label_classifier(data)
+        return self._classifier[1]
 
     def through_codec(self, clips: Waveforms) -> Waveforms:
         """Clips as the codec gives them back: as good as a model with it can get."""

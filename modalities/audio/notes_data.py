@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from framework.metrics.score import Score
 from modalities.audio import notes_rules
 from modalities.audio.data import AudioData, Verdicts
 from modalities.audio.notes import HEADS, Item, Notes, heldout_prompts
@@ -81,6 +82,10 @@ class NotesData(AudioData):
     def judge(self, waveforms: Waveforms, prompts: Sequence[Any]) -> Verdicts:
         """Verdicts on captions with one voice (`single`) and with two (`double`)."""
         return notes_rules.judge(waveforms, [str(prompt) for prompt in prompts])
+
+    def scores(self, waveforms: Waveforms, prompts: Sequence[str]) -> dict[str, Score]:
+        """The whole caption and each of its attributes, and how far the pitch is off."""
+        return notes_rules.scores(waveforms, prompts)
 
     def reference_set(self) -> Notes:
         """Clips of held-out combinations."""

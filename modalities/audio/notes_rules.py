@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
+from framework.metrics.score import Score, verdicts
 from modalities.audio.notes import LEVELS, loudest
 from modalities.audio.notes_captions import Piece, frequency, parse_caption
 from modalities.audio.notes_pitch import yin
@@ -26,7 +27,7 @@ from modalities.audio.waveforms import Waveforms
 
 ATTRIBUTES = ("pitch", "timbre", "envelope", "loudness")
 GROUPS = {"single": 1, "double": 2}
-CENTS = 50.0
+CENTS, OCTAVE = 50.0, 1200.0
 LEVEL_TOLERANCE = 4.5
 # The parts of a clip that tell envelopes apart, and for each envelope the least and the largest level of each in dB.
 PARTS = ((0.07, 0.13), (0.40, 0.55), (0.75, 0.90))
@@ -98,12 +99,12 @@ def error_cents(piece: Piece, heard: Heard) -> float:
 
 def compare(piece: Piece, heard: Heard) -> dict[str, bool]:
     """What was heard against what was said, for each attribute that was said."""
-    verdicts = {"pitch": error_cents(piece, heard) <= CENTS}
+    found = {"pitch": error_cents(piece, heard) <= CENTS}
     for name in ATTRIBUTES[1:]:
         asked = getattr(piece, name)
         if asked is not None:
-            verdicts[name] = asked == getattr(heard, name)
-    return verdicts
+            found[name] = asked == getattr(heard, name)
+    return found
 
 
 def judge(waveforms: Waveforms, prompts: Sequence[str]) -> dict[str, Mapping[str, Int64[np.ndarray, " n"]]]:
@@ -119,13 +120,34 @@ def judge(waveforms: Waveforms, prompts: Sequence[str]) -> dict[str, Mapping[str
     pieces = _pieces(waveforms, prompts)
     scores: dict[str, dict[str, list[bool]]] = {group: {} for group in GROUPS}
     for i, piece in enumerate(pieces):
-        verdicts = compare(piece, _listen(waveforms, i, piece))
+        found = compare(piece, _listen(waveforms, i, piece))
         group = next(name for name, voices in GROUPS.items() if voices == len(piece.notes))
-        for name, verdict in {"all": all(verdicts.values()), **verdicts}.items():
+        for name, verdict in {"all": all(found.values()), **found}.items():
             scores[group].setdefault(name, []).append(verdict)
     return {
         group: {name: np.array(values, np.int64) for name, values in rows.items()} for group, rows in scores.items()
     }
+
+
+def scores(waveforms: Waveforms, prompts: Sequence[str]) -> dict[str, Score]:
+    """Each clip by itself: whether its whole caption is obeyed, how far its worst voice is off, and whether the timbre,
+    the envelope and the loudness are right, NaN where the caption says nothing of it.
+
+    A pitch that is not heard is an octave off, and so is one that is farther: else a clip without any would not count.
+    """
+    pieces = _pieces(waveforms, prompts)
+    heard = [_listen(waveforms, i, piece) for i, piece in enumerate(pieces)]
+    said = [compare(piece, found) for piece, found in zip(pieces, heard, strict=True)]
+    cents = [error_cents(piece, found) for piece, found in zip(pieces, heard, strict=True)]
+    found = {
+        "caption": verdicts([all(each.values()) for each in said], "caption is obeyed"),
+        "pitch": Score(np.fmin(cents, OCTAVE), "pitch error, at most an octave", "lower", unit="cents"),
+    }
+    for name in ATTRIBUTES[1:]:
+        values = np.array([float(each[name]) if name in each else math.nan for each in said])
+        if np.isfinite(values).any():
+            found[name] = verdicts(values, f"{name} is right")
+    return found
 
 
 def pitch_error_cents(waveforms: Waveforms, prompts: Sequence[str]) -> Float[np.ndarray, " n"]:

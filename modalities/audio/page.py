@@ -7,6 +7,7 @@ whatever would reach outside.
 from __future__ import annotations
 
 import base64
+import html
 import io
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -104,6 +105,21 @@ def html_page(
             "colours": [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in bar.tolist()],
         },
     )
+
+
+def fragments(waveforms: Waveforms, prompts: Sequence[str], format: Format = "flac") -> list[str]:
+    """Each clip as HTML that needs nothing else: its spectrogram, on a scale of its own, over a player."""
+    found = []
+    for clip, prompt in zip(waveforms, prompts, strict=True):
+        levels = decibels(clip, waveforms.rate, WIDTH, HEIGHT, max(len(clip), 1) / waveforms.rate)
+        picture = _base64(_png(levels, scale_top([levels])))
+        sound = _base64(encode_clip(clip, waveforms.rate, prompt, {}, format))
+        words = html.escape(prompt)
+        found.append(
+            f'<img alt="spectrogram: {words}" src="data:image/png;base64,{picture}">'
+            f'<audio controls preload="none" aria-label="{words}" src="data:audio/{format};base64,{sound}"></audio>'
+        )
+    return found
 
 
 def _template() -> Template:

@@ -203,7 +203,7 @@ def test_presets_compose_and_name_what_exists(preset: str, backbone: str | None)
     assert check(plain(config), allowed(config)) == []
 
 
-@pytest.mark.parametrize("preset", ["audio/fsdd_vae", "audio/notes_vae"])
+@pytest.mark.parametrize("preset", ["audio/fsdd_latent", "audio/fsdd_vae", "audio/notes_latent", "audio/notes_vae"])
 def test_presets_of_autoencoders_compose(preset: str) -> None:
     extra = [] if "notes" in preset else ["data.path=x"]
     config = compose("train", [f"experiment={preset}", "run=x", *extra])

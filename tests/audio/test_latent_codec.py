@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,25 @@ def test_notes_are_coded_and_then_diffused(tmp_path: Path) -> None:
     vae.rename(tmp_path / "elsewhere")
     made = load(run).sample("a soft hollow C4", 2, steps=2).samples
     assert made.samples.shape == (2, 8192) and bool(torch.isfinite(made.samples).all())
+
+
+def test_a_run_in_latents_makes_its_autoencoder_and_never_encodes_again(tmp_path: Path) -> None:
+    """The first stage, the cache under masks, a drawn posterior and the measured shift, all at once."""
+    run = tmp_path / "run"
+    small = ["debug=fast", "logger=csv", "data.train_length=40", "data.validation_length=8", "data.batch_size=4"]
+    first = 'autoencoder.overrides=["debug=fast","modality.codec.iterations=2","backbone.width=4"]'
+    words = ["autoencoder.drawn=true", "schedule=flow_shifted", "schedule.shift=auto", "sampling.every_n_steps=0"]
+    go(train, "train", "experiment=audio/notes_latent", *small, *words, first, "backbone.layers=1", f"run={run}")
+    with (run / "metrics.csv").open(newline="") as file:
+        assert {row["train/pictures_encoded"] for row in csv.DictReader(file)} <= {"", "0.0"}
+    assert yaml.safe_load((run / "config.yaml").read_text())["schedule"]["shift"] >= 1
+    clip = load(run).sample("a soft hollow C4", 1, steps=2).samples
+    assert bool(torch.isfinite(clip.samples).all())
+
+
+def test_the_posterior_of_padding_is_certain(latent: Latent) -> None:
+    """Where a clip has ended its latents are zero, and no noise is drawn there."""
+    mean, deviation = latent.posterior(clips(2048, 500))
+    torch.testing.assert_close(mean, latent.encode(clips(2048, 500)))
+    assert deviation is not None and bool((deviation[0] > 0).all())
+    assert not deviation[1, 4:].any() and bool((deviation[1, :3] > 0).all())

@@ -72,7 +72,7 @@ def latent(vae: Path) -> Path:
     """A diffusion model on the latents."""
     run = vae.parent / "latent"
     small = ["backbone.width=8", "data.train_length=16", "data.validation_length=16", "data.batch_size=8"]
-    words = ["experiment=images/shapes_latent", f"modality.autoencoder={vae}", "debug=fast", "logger=csv"]
+    words = ["experiment=images/shapes_latent", f"autoencoder.run={vae}", "debug=fast", "logger=csv"]
     go(train, "train", *words, *small, f"run={run}")
     return run
 

@@ -86,6 +86,12 @@ class Codec(ABC):
         """Clips in [-1, 1] as states; frames beyond a clip's own are the caller's to mask."""
         return (self.analyse(waveform.float()) - self.mean) / self.std
 
+    def posterior(
+        self, waveform: Float[Tensor, "b t"]
+    ) -> tuple[Float32[Tensor, "b l c f"], Float32[Tensor, "b l c f"] | None]:
+        """What `encode` gives and its deviation, for codecs that are not certain of it; here there is none."""
+        return self.encode(waveform), None
+
     def decode(self, x: Float[Tensor, "b l c f"], length: Int64[Tensor, " b"]) -> Float32[Tensor, "b t"]:
         """States as clips of `length` samples, padded with zeros to T = L hop; the same input gives the same clip.
 

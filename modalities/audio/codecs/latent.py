@@ -99,13 +99,23 @@ class Latent(Codec):
         return 0.0, 1.0
 
     def analyse(self, waveform: Float[Tensor, "b t"]) -> Float[Tensor, "b l c f"]:
+        return self._posterior(waveform)[0]
+
+    def posterior(
+        self, waveform: Float[Tensor, "b t"]
+    ) -> tuple[Float32[Tensor, "b l c f"], Float32[Tensor, "b l c f"] | None]:
+        mean, deviation = self._posterior(waveform.float())
+        return (mean - self.mean) / self.std, deviation / self.std
+
+    def _posterior(self, waveform: Float[Tensor, "b t"]) -> tuple[Float[Tensor, "b l c f"], Float[Tensor, "b l c f"]]:
+        """Mean and deviation of the latents, frames first."""
         codec, samples = self.frames_codec, waveform.shape[1]
         frames = codec.encode(waveform)
         length = torch.full((len(waveform),), samples, device=waveform.device)
         if self.padded:  # the number of samples up to the last that is not zero
             length = (torch.arange(1, samples + 1, device=waveform.device) * (waveform != 0)).amax(1).clamp(min=1)
-        latents = self.autoencoder.encode(frames.transpose(1, 2), self._real(length, codec.hop, frames))
-        return latents.transpose(1, 2)
+        mean, deviation = self.autoencoder.posterior(frames.transpose(1, 2), self._real(length, codec.hop, frames))
+        return mean.transpose(1, 2), deviation.transpose(1, 2)
 
     def synthesise(self, features: Float[Tensor, "b l c f"], length: Int64[Tensor, " b"]) -> Float[Tensor, "b t"]:
         codec = self.frames_codec
