@@ -24,17 +24,21 @@ from typing import Any, NoReturn
 from experiments.errors import ConfigurationError
 from framework.build import check
 from framework.errors import UserError
-from framework.plugins import PluginError, modalities, nearest
+from framework.plugins import PARTS, PluginError, Problem, modalities, nearest, parts
 
 COMMANDS = {
     "train": "train a model, or go on with a run",
     "sample": "draw samples from a trained model",
     "evaluate": "measure a trained model on held-out data",
+    "compare": "compare samplers on trained models, with statistics and a report",
     "certify": "measure solvers on problems whose answers are known",
     "check-modality": "hold a kind of data, its data and its network against the plugin contract",
-    "modalities": "list the installed kinds of data",
+    "new-modality": "write a package for a kind of data of your own",
+    "export": "write a trained model as other software of its field reads it",
+    "watermark": "look for an invisible watermark in files",
+    "modalities": "list the installed kinds of data, and other plugins, with what is wrong with any",
 }
-CONFIGURED = ("train", "sample", "evaluate", "certify", "check_modality")  # by the names of their modules
+CONFIGURED = ("train", "sample", "evaluate", "compare", "certify", "check_modality")  # by the names of their modules
 CHOOSES_PARTS = ("train", "check_modality")  # commands that a preset tells all that a run is made of
 WRONG_INPUT = (UserError,)
 
@@ -58,12 +62,22 @@ def _dispatch() -> None:
         _complete_shell(arguments)
     elif arguments[0] == "modalities":
         _wrong_input_exits("diffract modalities", lambda: _list_modalities(arguments[1:]))
+    elif arguments[0] == "new-modality":
+        _wrong_input_exits("diffract new-modality", lambda: _application("new_modality").main(arguments[1:]))
+    elif arguments[0] == "export":
+        _wrong_input_exits("diffract export", lambda: _application("export").main(arguments[1:]))
+    elif arguments[0] == "watermark":
+        _wrong_input_exits("diffract watermark", lambda: _application("watermark").main(arguments[1:]))
     elif _module(arguments[0]) in CONFIGURED:
         _launch(_module(arguments[0]), arguments[1:], sys.argv[:2])
     else:
         word = arguments[0]
         hint = "; name a command first, as in: diffract train " + word if "=" in word else nearest(word, COMMANDS)
         _leave("diffract", f"there is no command '{word}'{hint}\n\n{_usage()}")
+
+
+def _application(name: str) -> Any:
+    return importlib.import_module(f"experiments.{name}")
 
 
 def command_line(command: str) -> None:
@@ -91,23 +105,35 @@ def _run_hydra(command: str, arguments: list[str], program: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from experiments import configuration
+    from experiments import configuration, plugged
     from experiments.explain import explain, help_text
 
+    tell_problems(configuration.register_plugins())
     given = configuration.complete(arguments, command)
+    plugged.register_paths(given)
     overrides = [word for word in given if not word.startswith("-")]
     if {"-h", "--help"}.intersection(given):
         print(f"diffract {_word(command)}: {COMMANDS[_word(command)]}\n\n{help_text(command, overrides)}")
         return
     if _multirun_names_its_runs(given):
         given.append("hydra.sweep.subdir=.")
-    configuration.register_plugins()
     application = hydra.main(str(configuration.config_folder()), command, configuration.HYDRA_VERSION_BASE)
     try:
         with _errors_raised(), _arguments([program[0], *given]):
             application(job(command, program))()
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigurationError(explain(error, command, overrides)) from error
+
+
+def tell_problems(problems: Sequence[Problem]) -> None:
+    """Say once what is wrong with plugins; the command goes on without them."""
+    import warnings
+
+    from experiments.plugged import PluginWarning
+
+    for problem in problems:
+        print(f"diffract: {problem}", file=sys.stderr)
+    warnings.simplefilter("ignore", PluginWarning)
 
 
 def job(command: str, program: Sequence[str]) -> Callable[[Any], float | None]:
@@ -156,7 +182,7 @@ def look_through(command: str, config: Any) -> None:
         if not (Path(config.resume) / "config.yaml").is_file():
             raise ConfigurationError(f"resume={config.resume}: there is no run in that folder (no config.yaml)")
         return
-    absent = missing(config)
+    absent = [key for key in missing(config) if not (key == "run" and config.get("from") is not None)]
     values = [key for key in absent if "." in key]
     if values:
         raise ConfigurationError(f"{', '.join(values)} must be given, as in: {values[0]}=...")
@@ -193,16 +219,26 @@ def _list_modalities(arguments: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("modality", "from", "defined in", "state")
-    for plugin in modalities().values():
-        state = plugin.problem()
-        if state is None and arguments:
+    from experiments.configuration import config_folder
+    from experiments.plugged import offered
+
+    problems = offered(config_folder()).problems
+    table = Table("plugin", "kind", "from", "defined in", "state")
+    for plugin in (*modalities().values(), *parts()):
+        state = "; ".join(problem.what for problem in problems if problem.plugin == plugin)
+        if not state and arguments:
             try:
                 plugin.load()
                 state = "loads"
             except PluginError as error:
                 state = str(error)
-        table.add_row(plugin.name, plugin.origin, plugin.target, state or "installed")
+        kind = PARTS.get(plugin.group, "modality")
+        table.add_row(plugin.name, kind, plugin.origin, plugin.target, state or "installed")
+        problems = [problem for problem in problems if problem.plugin != plugin]
+    for problem in problems:  # of configuration, and of names that nobody has
+        plugin = problem.plugin
+        kind = plugin.group.rpartition(".")[2]
+        table.add_row(plugin.name, kind, plugin.origin, plugin.target, problem.what)
     Console().print(table)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ from omegaconf import DictConfig
 
 from experiments.configuration import allowed, plain
 from experiments.errors import ConfigurationError
-from experiments.models import HOW, load_run, sampling_choices
+from experiments.models import load_run, sampling_choices
+from experiments.record import facts, recalled
 from experiments.show import sampling_bar
 
 GENERATE = {"_target_": "framework.editing.requests.Generate"}
@@ -21,51 +24,100 @@ def run(config: DictConfig | dict[str, Any]) -> None:
     from framework.model import Trajectory
 
     settings = plain(config)
+    first = 0
+    if settings["from"] is not None:
+        settings, seed, first = recalled(settings)
+        seeds = [seed]
+    else:
+        seeds = read_seeds(settings)
     prompts = read_prompts(settings)
     task = settings.get("task") or GENERATE
     request = build({"task": task}, allowed(settings))["task"]
     choices = sampling_choices(settings)
     out = Path(settings["out"] or next_folder(Path(settings["run"]) / "samples"))
+    count = settings["n"] * len(prompts) * len(seeds)
     trajectory = Trajectory()
-    count = settings["n"] * len(prompts)
-    rows = count * int(task.get("particles", 1))
-    if settings["trajectory"] and rows > settings["batch_size"]:
-        raise ConfigurationError(
-            f"a trajectory is kept for one batch: {rows} samples are more than batch_size={settings['batch_size']}"
-        )
+    check_watching(settings, count * int(task.get("particles", 1)))
     model = load_run(settings)
     tasks = request.tasks(model.modality)
+    hooks = [trajectory] if settings["trajectory"] else []
+    if settings["preview"]:
+        hooks.append(preview(model.modality, out, int(settings["preview"])))
+    parts: list[Any] = []
     with sampling_bar(count) as bar:
-        samples = model.sample(
-            [prompt for prompt in prompts for _ in range(settings["n"])],
-            negative=settings["negative"],
-            seed=settings["seed"],
-            batch_size=settings["batch_size"],
-            hooks=[trajectory] if settings["trajectory"] else [],
-            progress=bar,
-            tasks=tasks,
-            **choices,
-        )
-    how = {key: str(settings[key]) for key in HOW}
-    files = samples.save(out, {"model": str(settings["run"]), **how, **told(task)})
+        for asked, seed in calls(prompts, seeds):
+            finished = sum((len(part) for part in parts), 0)
+            parts.append(
+                model.sample(
+                    [prompt for prompt in asked for _ in range(settings["n"])],
+                    negative=settings["negative"],
+                    seed=seed,
+                    first=first,
+                    batch_size=settings["batch_size"],
+                    hooks=hooks,
+                    progress=partial(_advance, bar, finished),
+                    tasks=tasks,
+                    **choices,
+                )
+            )
+    shared = facts(settings, task, model)
+    rows = [row for part in parts for row in part.rows(shared)]
+    samples = model.modality.join([part.samples for part in parts])
+    if settings["watermark"] is not None:
+        samples = model.modality.marked(samples, str(settings["watermark"]))
+    out.mkdir(parents=True, exist_ok=True)
+    drawn = [prompt for part in parts for prompt in part.prompts]
+    files = model.modality.render(samples, drawn, out, rows)
     if settings["trajectory"]:
-        states = [model.modality.decode(state, samples.condition) for state in trajectory.cleans]
-        files = [*model.modality.render_trajectory(states, samples.prompts, out), *files]
-    ledger = samples.ledger
+        states = [model.modality.decode(state, parts[0].condition) for state in trajectory.cleans]
+        files = [*model.modality.render_trajectory(states, drawn, out), *files]
+    seconds = sum(part.ledger.seconds for part in parts)
     print(
-        f"{len(samples)} samples in {ledger.seconds:.1f} s, "
-        f"{ledger.evaluations_per_sample:.0f} network evaluations each\n"
+        f"{count} samples in {seconds:.1f} s, "
+        f"{parts[0].ledger.evaluations_per_sample:.0f} network evaluations each\n"
         f"wrote {len(files)} files to {out}; look at {files[-1]}",
         flush=True,
     )
 
 
-def told(task: dict[str, Any]) -> dict[str, str]:
-    """A task and its settings as metadata of samples; nothing of one that only generates."""
-    if task == GENERATE:
-        return {}
-    settings = {f"task.{key}": str(value) for key, value in task.items() if key != "_target_" and value is not None}
-    return {"task": str(task["_target_"]).rpartition(".")[2], **settings}
+def _advance(bar: Callable[[int], None], before: int, done: int) -> None:
+    bar(before + done)
+
+
+def calls(prompts: list[Any], seeds: list[int]) -> list[tuple[list[Any], int]]:
+    """The calls of the model: all prompts at once, or, of several seeds, each prompt with each seed by itself, so that
+    what stands below one seed has one noise.
+    """
+    if len(seeds) == 1:
+        return [(prompts, seeds[0])]
+    return [([prompt], seed) for prompt in prompts for seed in seeds]
+
+
+def check_watching(settings: dict[str, Any], rows: int) -> None:
+    """ConfigurationError where samples cannot be watched on their way as is asked for."""
+    if settings["trajectory"] and (rows > settings["batch_size"] or settings["seeds"]):
+        raise ConfigurationError(
+            f"a trajectory is kept for one batch: {rows} samples are more than batch_size={settings['batch_size']}, or "
+            "they have several seeds"
+        )
+    if settings["watermark"] is not None and (settings["trajectory"] or settings["preview"]):
+        raise ConfigurationError(
+            "a trajectory or a preview shows samples without their watermark; leave one of them out"
+        )
+
+
+def preview(modality: Any, out: Path, every: int) -> Any:
+    """A hook that writes what samples look like, and says where when it does so for the first time."""
+    from framework.previews import Preview
+
+    said: list[Path] = []
+
+    def done(files: list[Path]) -> None:
+        if files and not said:
+            said.extend(files)
+            print(f"previews: {files[0]}", flush=True)
+
+    return Preview(modality, out / "preview", every, done)
 
 
 def next_folder(parent: Path) -> Path:
@@ -74,6 +126,22 @@ def next_folder(parent: Path) -> Path:
     while (parent / f"{number:04d}").exists():
         number += 1
     return parent / f"{number:04d}"
+
+
+def read_seeds(settings: dict[str, Any]) -> list[int]:
+    """The seeds of `seeds`, or `seed` alone.
+
+    Raises:
+        ConfigurationError: they are no whole numbers, or one comes twice.
+    """
+    seeds = settings["seeds"]
+    if seeds is None:
+        return [settings["seed"]]
+    if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, int) for seed in seeds):
+        raise ConfigurationError(f"seeds={seeds}: give a list of whole numbers, as seeds=[0,1,2]")
+    if len(set(seeds)) < len(seeds):
+        raise ConfigurationError(f"seeds={seeds}: a seed stands there twice, which makes the same samples twice")
+    return list(seeds)
 
 
 def read_prompts(settings: dict[str, Any]) -> list[Any]:

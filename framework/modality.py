@@ -13,25 +13,35 @@ Shapes: a Condition is a TensorDict with batch_size [B]; a State has B rows and 
 
 from __future__ import annotations
 
+import base64
+import html
+import mimetypes
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from framework.errors import UserError
 from framework.metrics.measurement import Measurement
 from framework.metrics.reconstruction import measured, psnr
+from framework.metrics.score import Score
+from framework.posterior import Posterior
 from framework.spaces import Masked, Space
 from framework.state import Condition, State, map_state, select
 
 if TYPE_CHECKING:
     from framework.editing.known import Given
+    from framework.editing.observed import Operator
     from framework.editing.task import Task
+    from framework.hints import Hint
     from framework.metrics.feature_net import FeatureNet
+    from framework.model import Model
 
 API_VERSION = 1
 
@@ -66,10 +76,17 @@ class Symmetry:
 
 
 class Modality(ABC):
-    """One kind of data. Attributes: `name`, and `api_version`, the version of this contract that it was written for."""
+    """One kind of data.
+
+    Attributes:
+        name: a word.
+        api_version: the version of this contract that it was written for.
+        hint: what the network is shown of the sample that it is to make (inpainting, super-resolution), if it is.
+    """
 
     api_version: ClassVar[int] = API_VERSION
     name: ClassVar[str]
+    hint: Hint | None = None
 
     @property
     @abstractmethod
@@ -79,6 +96,11 @@ class Modality(ABC):
     @abstractmethod
     def encode(self, batch: Mapping[str, Any]) -> tuple[State, Condition]:
         """A batch of the data module as clean states of about unit scale, and conditions; on the batch's device."""
+
+    def posterior(self, batch: Mapping[str, Any]) -> Posterior:
+        """What `encode` gives, and how uncertain the encoder is of it; here it is certain."""
+        x, condition = self.encode(batch)
+        return Posterior(x, None, condition)
 
     @abstractmethod
     def decode(self, state: State, condition: Condition) -> Any:
@@ -100,7 +122,10 @@ class Modality(ABC):
     def render(
         self, samples: Any, prompts: Sequence[Any], folder: Path, metadata: Sequence[Mapping[str, str]]
     ) -> list[Path]:
-        """Write samples in the format of their field and a picture of all; returns the files, the picture last."""
+        """Write samples in the format of their field and a picture of all; returns the files, the picture last.
+
+        The folder is there.
+        """
 
     @abstractmethod
     def join(self, parts: Sequence[Any]) -> Any:
@@ -114,6 +139,38 @@ class Modality(ABC):
         `options` are the modality's own, from the command line (`+options.NAME=VALUE`); unknown ones raise UserError.
         """
         return {}
+
+    def assess(self, model: Model, data: JudgeData, seed: int, options: Mapping[str, Any]) -> dict[str, Measurement]:
+        """What is measured of the model itself and of no sample, as a bound on the likelihood of held-out data; {} if
+        nothing is. `options` are those of `evaluate`, which refuses unknown ones.
+        """
+        return {}
+
+    def scores(self, samples: Any, prompts: Sequence[Any], data: JudgeData, seed: int) -> dict[str, Score]:
+        """Each sample judged by itself, by name, the most telling first; {} where nothing is.
+
+        Studies compare two ways of sampling by these, sample by sample, so a score is a function of its sample and its
+        prompt alone.
+        """
+        return {}
+
+    def features(self, samples: Any, data: JudgeData) -> np.ndarray | None:
+        """Samples as points (n, D), float32, of which sets are compared with sets of `real` ones; None: there are none.
+
+        What makes them is a function of the data, made once and cached.
+        """
+        return None
+
+    def real(self, data: JudgeData, n: int, seed: int) -> tuple[Any, Sequence[Any]] | None:
+        """Up to `n` real items that were not trained on, in the form of samples, and prompts that describe them.
+
+        They are what samples are held against: `scores` and `features` of them are as good as it gets. None: unknown.
+        """
+        return None
+
+    def show(self, samples: Any, prompts: Sequence[Any]) -> list[str]:
+        """Each sample as a fragment of HTML that needs nothing else; here the picture that `render` makes of it."""
+        return [_picture(self, samples[i : i + 1], [prompt]) for i, prompt in enumerate(prompts)]
 
     def reconstruction(
         self, original: State, reconstructed: State, condition: Condition, data: JudgeData, seed: int
@@ -198,6 +255,48 @@ class Modality(ABC):
             return map_state(lambda part: torch.ones_like(part, dtype=torch.bool), state)
         raise UserError(f"{self.name} knows no regions, so that no part can be named, as in {text!r}")
 
+    def touched(self, text: str, state: State, condition: Condition) -> State:
+        """As `region`, with all that the words so much as touch, where an element of a state stands for several of a
+        sample: what goes when the region is made anew. Here the region itself.
+        """
+        return self.region(text, state, condition)
+
+    def pasted(self, samples: Any, original: Mapping[str, Any], keep: str | None, redo: str | None) -> Any:
+        """Decoded samples with the region `keep` of `original` (as `read` gave it), or all of it but the region `redo`,
+        exactly as it was, beyond what states keep. Here they are as states have them.
+        """
+        return samples
+
+    def observed(self, path: Path, text: str) -> tuple[Operator, Tensor]:
+        """What a file shows of a sample, by the measurement that the words name: the operator A, and y (1, ...) = A x
+        of the clean state x.
+
+        Raises:
+            UserError: this modality knows no measurements, or not this one; the message says which it knows.
+            DataError: the file cannot be read.
+        """
+        raise UserError(f"{self.name} cannot be restored: this modality knows no measurements, as in {text!r}")
+
+    def marked(self, samples: Any, text: str) -> Any:
+        """Decoded samples with an invisible watermark of which `text` is the key.
+
+        Raises:
+            UserError: this modality has none.
+        """
+        raise UserError(f"{self.name} cannot be watermarked")
+
+    @classmethod
+    def detected(cls, path: Path, text: str) -> float | None:
+        """The probability that a file without the watermark `text` looks as much as if it had it as this one does; None
+        where the file is not of this field.
+        """
+        return None
+
+    @classmethod
+    def told(cls, path: Path) -> Mapping[str, str] | None:
+        """The metadata that `render` wrote into a file of a single sample; None where it is not of this field."""
+        return None
+
     def resized(self, condition: Condition, like: Condition) -> Condition:
         """`condition` with what says how large states are (masks, sizes, lengths) from `like`; its words stay.
 
@@ -225,9 +324,37 @@ class Modality(ABC):
         return []
 
     @classmethod
+    def foreign(cls, folder: Path) -> Any | None:
+        """The `Model` in a folder that other software wrote, if it is one of this modality's field; None where not.
+
+        Raises:
+            UserError: it is one, but cannot be read.
+        """
+        return None
+
+    def export(self, model: Any, folder: Path) -> list[Path]:
+        """Write a `Model` of this modality as other software of its field reads it; returns the files.
+
+        Raises:
+            UserError: it cannot be said there; what can is named.
+        """
+        raise UserError(f"{self.name} models are not written in the form of other software")
+
+    @classmethod
     def adapt(cls, config: dict[str, Any], data: Any) -> dict[str, Any]:
         """The run's configuration with what only the data can know filled in (names of classes, sizes)."""
         return config
+
+
+def _picture(modality: Modality, sample: Any, prompts: Sequence[Any]) -> str:
+    """One sample's picture as an <img>; the path of its file, where `render` makes no picture."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = modality.render(sample, prompts, Path(folder), [{"prompt": str(prompt)} for prompt in prompts])
+        kind = mimetypes.guess_type(files[-1].name)[0] or ""
+        if not kind.startswith("image/"):
+            return f"<code>{html.escape(files[-1].name)}</code>"
+        code = base64.b64encode(files[-1].read_bytes()).decode()
+    return f'<img alt="{html.escape(str(prompts[0] or ""))}" src="data:{kind};base64,{code}">'
 
 
 def drop(condition: Condition, null: Condition, keep: Tensor) -> Condition:

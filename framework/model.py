@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from framework.clipping import Clipping
 from framework.component_denoiser import ComponentDenoiser
 from framework.denoiser import Angle, Denoiser, NetworkDenoiser, NoiseLevel, Rescheduled
 from framework.editing.known import held
@@ -33,8 +34,9 @@ from framework.guidance.energy import for_modality
 from framework.guidance.off import Off
 from framework.ledger import Ledger
 from framework.modality import Modality, check_version
-from framework.noise import SampleKey
+from framework.noise import NoiseKey, SampleKey
 from framework.parametrizations import Parametrization
+from framework.previews import for_batch
 from framework.processes.by_component import ByComponent
 from framework.processes.gaussian import Gaussian
 from framework.processes.process import Process
@@ -63,7 +65,8 @@ class SamplingDefaults:
 class Samples:
     """What came out: samples in the modality's own form, for which prompts, and what they cost.
 
-    `condition` is that of the last batch, with which the states that a hook kept of it are decoded.
+    `condition` is that of the last batch, with which the states that a hook kept of it are decoded, and `first` the
+    index of the first sample.
     """
 
     samples: Any
@@ -72,26 +75,30 @@ class Samples:
     ledger: Ledger
     modality: Modality = field(repr=False)
     condition: Condition = field(repr=False)
+    first: int = 0
 
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def save(self, folder: str | Path, metadata: Mapping[str, str] | None = None) -> list[Path]:
-        """Write them as the modality does; returns the files, the picture of all of them last."""
-        rows = [
-            {"prompt": str(p), "seed": str(self.seed), "index": str(i), **(metadata or {})}
+    def rows(self, metadata: Mapping[str, str] | None = None) -> list[dict[str, str]]:
+        """What is to be told of each sample: its prompt, its seed and index, and what all share."""
+        return [
+            {"prompt": str(p), "seed": str(self.seed), "index": str(self.first + i), **(metadata or {})}
             for i, p in enumerate(self.prompts)
         ]
+
+    def save(self, folder: str | Path, metadata: Mapping[str, str] | None = None) -> list[Path]:
+        """Write them as the modality does; returns the files, the picture of all of them last."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        return self.modality.render(self.samples, self.prompts, Path(folder), rows)
+        return self.modality.render(self.samples, self.prompts, Path(folder), self.rows(metadata))
 
 
 @dataclass
 class Model:
     """See the module's docstring.
 
-    `network` holds the weights to sample with, `processes` says what becomes of the state's components, and `grids` are
-    the grids that were fitted to this model.
+    `network` holds the weights to sample with, `processes` says what becomes of the state's components, `grids` are the
+    grids that were fitted to this model, and `clipping` keeps the (guided) clean mean in range, where that is wanted.
     """
 
     modality: Modality
@@ -102,6 +109,7 @@ class Model:
     defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
     processes: ByComponent = field(default_factory=ByComponent)
     grids: GridCache = field(default_factory=GridCache)
+    clipping: Clipping | None = None
 
     def __post_init__(self) -> None:
         check_version(self.modality)
@@ -160,6 +168,7 @@ class Model:
         tasks: Sequence[Task] = (),
         batch_size: int = 64,
         first: int = 0,
+        noise: Callable[[SampleKey], NoiseKey] | None = None,
         hooks: Sequence[Hook] = (),
         progress: Callable[[int], None] | None = None,
     ) -> Samples:
@@ -177,7 +186,9 @@ class Model:
                 row `first` + i of a task's states, in turn.
             batch_size: samples at a time.
             first: the index of the first sample, to go on where an earlier call ended.
-            hooks: observers of the loop.
+            noise: makes another source of randomness of a batch's key: with `framework.brownian.BrownianKey` a
+                stochastic solver with more steps refines the same trajectory.
+            hooks: observers of the loop. One with a method `for_batch(condition, prompts)` is asked for a batch's own.
             progress: called with the number of samples finished after each batch.
 
         Raises:
@@ -228,12 +239,17 @@ class Model:
                     rows = order[start : start + batch_size]
                     key = SampleKey(seed, tuple(first + row for row in rows))
                     said = self.condition([complete[row] for row in rows])
-                    run = self._begin(base, how, said, key, negative, tasks, ledger)
+                    source = key if noise is None else noise(key)
+                    run = self._begin(base, how, said, source, key.samples, negative, tasks, ledger)
                     fixed = self.modality.given([complete[i - first] for i in run.samples], run.condition)
                     if fixed is not None:
                         run = held(run, fixed.state.to(self.device), fixed.mask.to(self.device))
                     condition = run.condition[: len(rows)]  # of several particles of a sample one is left
-                    batch = self.modality.decode(run.draw(hooks), condition)
+                    asked = [prompts[row] for row in rows]
+                    watching = [for_batch(hook, condition, asked) for hook in hooks]
+                    batch = self.modality.decode(run.draw(watching), condition)
+                    for finish in run.finish:
+                        batch = finish(batch)
                     if fixed is not None:
                         batch = self.modality.restored(batch, [complete[row] for row in rows])
                     drawn |= {row: batch[i : i + 1] for i, row in enumerate(rows)}
@@ -242,7 +258,7 @@ class Model:
         finally:
             self.network.train(was_training)
         samples = self.modality.join([drawn[i] for i in range(count)])
-        return Samples(samples, prompts, seed, ledger, self.modality, condition)
+        return Samples(samples, prompts, seed, ledger, self.modality, condition, first)
 
     def fit_grid(
         self,
@@ -302,7 +318,8 @@ class Model:
         base: Denoiser,
         how: SamplingDefaults,
         condition: Condition,
-        key: SampleKey,
+        key: NoiseKey,
+        samples: tuple[int, ...],
         negative: Any,
         tasks: Sequence[Task],
         ledger: Ledger,
@@ -314,7 +331,7 @@ class Model:
         if takes_part(self.network):
             base = Remembering(base)
         solver = fitting(how.solver, process)
-        run = Run(base, solver, times, space, process, condition, key, key.samples, ledger)
+        run = Run(base, solver, times, space, process, condition, key, samples, ledger)
         for task in tasks:
             run = task(run) if task.before_guidance else run
         if how.guidance is not None:
@@ -322,6 +339,8 @@ class Model:
             if negative is not None:
                 away = self.modality.resized(self.condition([negative] * run.condition.batch_size[0]), run.condition)
             run = replace(run, denoiser=how.guidance(run.denoiser, away))
+        if self.clipping is not None:
+            run = replace(run, denoiser=self.clipping(run.denoiser))
         for task in tasks:
             run = run if task.before_guidance else task(run)
         return run

@@ -66,7 +66,8 @@ class Euclidean:
 class Masked:
     """Sets and sequences of up to N rows; condition[mask] is bool (B, N) and says which rows are real.
 
-    `features` is the shape of a row, or the number of its features. The noise of a row does not depend on N.
+    `features` is the shape of a row, or the number of its features. The noise of a row does not depend on N. A mask of
+    more axes says more: with (B, N, C) and features=() it tells of each entry of a table whether it is there.
     """
 
     features: int | Sequence[int]
@@ -78,17 +79,17 @@ class Masked:
         return (self.features,) if isinstance(self.features, int) else tuple(self.features)
 
     def noise(self, key: NoiseKey, condition: Condition) -> Tensor:
-        rows = condition[self.mask].shape[1]
-        return self.project(key.normal((rows, *self.row), _reference(condition)), condition)
+        rows = condition[self.mask].shape[1:]
+        return self.project(key.normal((*rows, *self.row), _reference(condition)), condition)
 
     def project(self, x: Tensor, condition: Condition) -> Tensor:  # type: ignore[override]
         return torch.where(self._real(condition), x, 0.0)
 
     def degrees_of_freedom(self, condition: Condition) -> Tensor:
-        return condition[self.mask].sum(1).double() * math.prod(self.row)
+        return condition[self.mask].flatten(1).sum(1).double() * math.prod(self.row)
 
     def _real(self, condition: Condition) -> Tensor:
-        """The mask (B, N, 1, ...) beside a state."""
+        """The mask (B, N, ..., 1, ...) beside a state."""
         mask: Tensor = condition[self.mask]
         return mask.reshape(mask.shape + (1,) * len(self.row))
 

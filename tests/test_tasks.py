@@ -226,6 +226,8 @@ class Pair(Points):
         return TensorDict({"a": torch.zeros(1, 2), "b": torch.zeros(1, 3)}, [1]), TensorDict({}, [1])
 
     def region(self, text: str, state: Any, condition: TensorDict) -> TensorDict:  # type: ignore[override]
+        if not text:
+            return super().region(text, state, condition)  # type: ignore[return-value]
         return TensorDict({"a": torch.tensor([[True, False]])}, [1])
 
 

@@ -54,6 +54,7 @@ class UNet(nn.Module):
             after the last.
         dropout: probability within each residual block.
         out_channels: channels of the output, where they are not those of the input.
+        hint_channels: reads the condition's `hint` (B, hint_channels, H, W) beside the picture (framework.hints).
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class UNet(nn.Module):
         dropout: float = 0.0,
         labels: Mapping[str, int] | None = None,
         out_channels: int | None = None,
+        hint_channels: int = 0,
     ) -> None:
         super().__init__()
         out_channels = out_channels or channels
@@ -95,7 +97,8 @@ class UNet(nn.Module):
                 ImageAttention(c_out, heads, text_width) if attends else None,
             )
 
-        self.stem = nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)
+        self.reads_hint = hint_channels > 0
+        self.stem = nn.Conv2d((channels + hint_channels) * patch**2, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
         skips = [c := widths[0]]
         for level, c_level in enumerate(widths):
@@ -143,7 +146,8 @@ class UNet(nn.Module):
             e = e + self.pooled(pooled)
         e = functional.silu(e)
 
-        h = self.stem(functional.pixel_unshuffle(x_t.to(self.stem.weight.dtype), self.patch))
+        seen = torch.cat([x_t, condition["hint"].to(x_t.dtype)], dim=1) if self.reads_hint else x_t
+        h = self.stem(functional.pixel_unshuffle(seen.to(self.stem.weight.dtype), self.patch))
         skips = [h]
         for stage in self.down:
             skips.append(h := stage(h, e, words, mask))

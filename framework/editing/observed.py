@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -68,7 +68,7 @@ class Keep:
 
 @dataclass(frozen=True)
 class AveragePool:
-    """The mean over blocks: {axis: block}, the batch being axis 0.
+    """The mean over blocks: {axis: block}, the batch being axis 0; a configuration writes the axes as text.
 
     {2: 4, 3: 4} is super-resolution by 4 of images (B, C, H, W), {1: 3} colourisation: all channels as one.
 
@@ -76,9 +76,10 @@ class AveragePool:
         UserError: a block is less than 1, or does not divide its axis.
     """
 
-    blocks: Mapping[int, int]
+    blocks: Mapping[Any, int]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "blocks", {int(axis): block for axis, block in self.blocks.items()})
         if not self.blocks or min(self.blocks.values()) < 1 or min(self.blocks) < 1:
             raise UserError(f"pooling needs axes after the batch with blocks of at least 1, got {dict(self.blocks)}")
 

@@ -7,20 +7,21 @@
     Long         samples larger than the network was trained on                  Windows
     Steer        samples of which a score of the person's own says much          Steered
 
+and, in files of their own, Restore (from a measurement), Invert (from a sample's own noise) and Interpolate.
+
 What can be told without the modality (a missing file, a strength out of range) is refused when a request is made. A
 sample has the size of the input, but for Continue, where it has the size that the prompt asks for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
-import torch
-
 from framework.editing.known import Known, TimeTravel, whole
+from framework.editing.shown import shown_part
 from framework.editing.start import FromClean, check_strength
 from framework.editing.steering import Decoded, Steered
 from framework.editing.task import Run, Task, rows_of
@@ -81,11 +82,16 @@ class Inpaint:
             raise UserError("name the region that stays (keep=) or the one that is made anew (redo=), one of the two")
 
     def tasks(self, modality: Modality) -> Sequence[Task]:
-        state, condition = encoded(modality, self.input)
-        mask = modality.region(self.keep or self.redo or "", state, condition)
-        if self.redo:
-            mask = map_state(torch.logical_not, whole(mask, state))  # what no word is about stays
-        return (Resized(modality, condition), Known(state, mask), TimeTravel(self.resampling))
+        original = modality.read(Path(self.input))
+        state, condition = modality.encode(original)
+        if self.redo:  # what no word is about stays, if it is there to be kept
+            again = whole(modality.touched(self.redo, state, condition), state)
+            real = whole(modality.region("", state, condition), state)
+            mask = map_state(lambda stays, goes: stays & ~goes, real, again)
+        else:
+            mask = modality.region(self.keep or "", state, condition)
+        known = (Known(state, mask), TimeTravel(self.resampling), Pasted(modality, original, self.keep, self.redo))
+        return (Resized(modality, condition), *shown_part(modality, state, mask), *known)
 
 
 @dataclass(frozen=True)
@@ -156,6 +162,23 @@ class Resized:
     def __call__(self, run: Run) -> Run:
         like = rows_of(self.given, run)
         return replace(run, condition=self.modality.resized(run.condition, like))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Pasted:
+    """What is known of `original` (as the modality read it) in the finished samples, exactly as it was."""
+
+    modality: Modality
+    original: Mapping[str, Any]
+    keep: str | None = None
+    redo: str | None = None
+    before_guidance: ClassVar[bool] = False
+
+    def __call__(self, run: Run) -> Run:
+        def paste(samples: Any) -> Any:
+            return self.modality.pasted(samples, self.original, self.keep, self.redo)
+
+        return replace(run, finish=(*run.finish, paste))
 
 
 def encoded(modality: Modality, file: str) -> tuple[State, Condition]:

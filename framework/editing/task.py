@@ -9,9 +9,9 @@ i modulo n: one row serves all samples, and a sample is the same in any batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -42,6 +42,7 @@ class Run:
         samples: the indices of these B samples.
         ledger: where the cost is entered.
         initial: the state at times[0]; None is the prior's draw.
+        finish: what is done with the decoded samples, in order.
     """
 
     denoiser: Denoiser
@@ -54,6 +55,7 @@ class Run:
     samples: tuple[int, ...]
     ledger: Ledger
     initial: State | None = None
+    finish: tuple[Callable[[Any], Any], ...] = ()
 
     def start(self) -> State:
         """The state at times[0]."""

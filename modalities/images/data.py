@@ -21,7 +21,7 @@ from framework.data.parts import turns
 from framework.data.two_sets import TwoSets
 from modalities.images.digits import DIGIT_NAMES, Digits
 from modalities.images.image_set import ImageSet, WithMirrored
-from modalities.images.scenes import find_preset, parse
+from modalities.images.scenes import USUAL, find_preset, parse, words
 from modalities.images.shapes import KINDS, Item, Shapes, check_size, heldout_prompts
 from modalities.images.shapes_rules import caption_accuracy
 from modalities.images.sources import Listing, list_hub, list_path
@@ -114,6 +114,9 @@ def _length(items: Dataset[Item]) -> int:
 class ShapesData(ImageData):
     """The drawn set of coloured shapes; see `shapes`. `size` None: the preset's own canvas.
 
+    `colours` and `shapes` are what objects have; None: the four colours and three shapes of the set, which has others
+    to be learnt later (teal, diamond).
+
     Validation shows the training combinations in fresh pictures; prompts and reference are held-out
     combinations.
     """
@@ -128,19 +131,22 @@ class ShapesData(ImageData):
         batch_size: int = 64,
         num_workers: int = 0,
         seed: int = 0,
+        colours: Sequence[str] | None = None,
+        shapes: Sequence[str] | None = None,
     ) -> None:
         canvas = check_size(find_preset(preset), size)
-        make = partial(Shapes, preset, size=canvas, seed=seed)
+        shown = words(colours, shapes)
+        make = partial(Shapes, preset, size=canvas, seed=seed, shown=shown)
         super().__init__(
             partial(make, "train", train_length, dropout=dropout),
             partial(make, "validation", validation_length, dropout=dropout),
             size=canvas,
-            class_names=KINDS if preset == "single" else (),
+            class_names=KINDS if preset == "single" and shown == USUAL else (),
             batch_size=batch_size,
             num_workers=num_workers,
             seed=seed,
         )
-        self.preset = preset
+        self.preset, self.shown = preset, shown
 
     def prompts(self, n: int, seed: int) -> list[str] | list[int]:
         """Captions: the classes of this set are there for its feature network."""
@@ -148,12 +154,12 @@ class ShapesData(ImageData):
 
     def captions(self, n: int, seed: int) -> list[str]:
         """`n` captions of held-out combinations."""
-        return heldout_prompts(self.preset, n, seed)
+        return heldout_prompts(self.preset, n, seed, self.shown)
 
     def probes(self, n: int, seed: int) -> list[str]:
         """Two objects for a set of one, and the reverse: held-out captions that the rules can judge all the same."""
         other = {"single": "double", "double": "single"}.get(self.preset)
-        return [] if other is None else heldout_prompts(other, n, seed)
+        return [] if other is None else heldout_prompts(other, n, seed, self.shown)
 
     def judge(self, images: UInt8[Tensor, "n c h w"], prompts: Sequence[str | int]) -> Verdicts:
         """Verdicts on the captions with one object (`single`) and with two (`double`)."""
@@ -166,7 +172,7 @@ class ShapesData(ImageData):
 
     def reference(self, n: int, seed: int) -> Reference:
         """`n` pictures of held-out combinations, drawn for the seed."""
-        return gather(Shapes(self.preset, "heldout", n, self.size, seed), range(n))
+        return gather(Shapes(self.preset, "heldout", n, self.size, seed, shown=self.shown), range(n))
 
 
 class DigitsData(ImageData):

@@ -15,8 +15,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from framework.data.bad_items import DataError
 
+SMOOTH, BOX = Image.Resampling.LANCZOS, Image.Resampling.BOX
 
-def decode(encoded: bytes, size: int) -> UInt8[np.ndarray, "3 size size"]:
+
+def decode(encoded: bytes, size: int, resampling: Image.Resampling = SMOOTH) -> UInt8[np.ndarray, "3 size size"]:
     """The centre square of an encoded image at `size` pixels; DataError says why it cannot be read."""
     if not encoded:
         raise DataError("empty (0 bytes)")
@@ -26,7 +28,7 @@ def decode(encoded: bytes, size: int) -> UInt8[np.ndarray, "3 size size"]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(encoded)) as image:
                 image.load()
-                pixels = np.asarray(ImageOps.fit(_rgb(ImageOps.exif_transpose(image)), (size, size), _FILTER))
+                pixels = np.asarray(ImageOps.fit(_rgb(ImageOps.exif_transpose(image)), (size, size), resampling))
     except UnidentifiedImageError:
         raise DataError("not an image in a known format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -44,9 +46,6 @@ def decode(encoded: bytes, size: int) -> UInt8[np.ndarray, "3 size size"]:
         # Broken files make Pillow's parsers raise all of these.
         raise DataError(f"broken image: {error}") from None
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
-_FILTER = Image.Resampling.LANCZOS
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -16,19 +16,28 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from framework.build import USER_CONFIG, build
 from framework.conditions import ClassCondition, ConditionKind, Unconditional
 from framework.errors import DataError, UserError
+from framework.hints import HINT, Hint, nothing_shown, with_hint
 from framework.latents import TrainedAutoencoder
 from framework.metrics.feature_net import FeatureExtractor, FeatureNet, extract, load_or_train
 from framework.metrics.measurement import Measurement
 from framework.metrics.pictures import Pictures, evaluate_images, feature_metrics, verdict_metrics
 from framework.metrics.reconstruction import measured, psnr, ssim
+from framework.metrics.score import Score, verdicts
 from framework.modality import Modality
+from framework.posterior import Posterior
 from framework.spaces import Euclidean
 from framework.store import CARRIED
 from modalities.images.data import ImageData, gather
+from modalities.images.files import read_image, read_metadata
 from modalities.images.inception import InceptionFeatures
-from modalities.images.render import contact_sheet, save_gif, save_png, trajectory_strip
+from modalities.images.operators import AveragePool, operator, seen_in
+from modalities.images.regions import latents_within, pixels_in
+from modalities.images.render import save_gif, save_png, trajectory_strip
+from modalities.images.sheets import sheet_of
+from modalities.images.watermark import detect_in, embed
 
 FEATURE_ITEMS = 8_000  # images that the feature network is trained on
 
@@ -41,6 +50,7 @@ class Images(Modality):
         size: the canvas in pixels; None is read from the data when a run begins.
         channels: 1 or 3; None likewise.
         autoencoder: states are its latents in place of pixels.
+        hint: what the network is shown of the picture that it is to make, if it is.
     """
 
     name: ClassVar[str] = "images"
@@ -51,6 +61,7 @@ class Images(Modality):
         size: int | None = None,
         channels: int | None = None,
         autoencoder: TrainedAutoencoder | None = None,
+        hint: Hint | None = None,
     ) -> None:
         if size is None or channels is None:
             raise ValueError("images need a size and channels; a training run takes them from its data")
@@ -59,6 +70,8 @@ class Images(Modality):
                 f"the autoencoder reads images of {autoencoder.network.channels} channels, these have {channels}"
             )
         self.size, self.channels, self.conditions, self.autoencoder = size, channels, condition, autoencoder
+        self._judge: tuple[ImageData, FeatureNet | None] | None = None
+        self.hint = hint
 
     @property
     def space(self) -> Euclidean:
@@ -69,9 +82,14 @@ class Images(Modality):
 
     def encode(self, batch: Mapping[str, Any]) -> tuple[Tensor, TensorDict]:
         """uint8 (B, C, H, W) as float32 in [-1, 1], or their latents."""
-        pixels = batch["image"].float() / 127.5 - 1
-        state = pixels if self.autoencoder is None else self.autoencoder.encode(pixels)
-        return state, self.conditions.encode(batch)
+        mean, _, condition = self.posterior(batch)
+        return mean, condition  # type: ignore[return-value]
+
+    def posterior(self, batch: Mapping[str, Any]) -> Posterior:
+        pixels, condition = batch["image"].float() / 127.5 - 1, self._hinted(self.conditions.encode(batch))
+        if self.autoencoder is None:
+            return Posterior(pixels, None, condition)
+        return Posterior(*self.autoencoder.posterior(pixels), condition)
 
     def decode(self, state: Tensor, condition: TensorDict) -> Tensor:  # type: ignore[override]
         """Pixels (B, C, H, W), or latents, as uint8, clipped to [-1, 1]."""
@@ -83,10 +101,63 @@ class Images(Modality):
         return torch.cat(list(parts))
 
     def parse(self, prompts: Sequence[Any]) -> TensorDict:
-        return self.conditions.parse(prompts)
+        return self._hinted(self.conditions.parse(prompts))
 
     def null(self, condition: TensorDict) -> TensorDict:
-        return self.conditions.null(condition)
+        """The words alone are dropped: what the network is shown of the picture stays."""
+        if self.hint is None:
+            return self.conditions.null(condition)
+        return self.resized(self.conditions.null(condition.exclude(HINT)), condition)
+
+    def resized(self, condition: TensorDict, like: TensorDict) -> TensorDict:  # type: ignore[override]
+        return condition if self.hint is None else with_hint(condition, like[HINT])
+
+    def _hinted(self, condition: TensorDict) -> TensorDict:
+        """A condition that shows nothing of the picture yet."""
+        return condition if self.hint is None else nothing_shown(self.hint, self.space.shape, condition)
+
+    def read(self, path: Path) -> Mapping[str, Any]:
+        """A picture in any common format, upright, its centre square at the model's size."""
+        return {"image": read_image(path, self.size, self.channels)[None], "caption": [""], "label": torch.tensor([-1])}
+
+    def region(self, text: str, state: Tensor, condition: TensorDict) -> Tensor:  # type: ignore[override]
+        """ "x=0-0.5", "y=0.2-0.8", "box=..." and "mask=FILE.png"; several hold together: see `regions`."""
+        within = self._states_within(pixels_in(text, self.size), state)
+        if not bool(within.any()):
+            raise UserError(f"the region {text!r} holds no latent whole, of {tuple(state.shape[2:])}; make it larger")
+        return within
+
+    def touched(self, text: str, state: Tensor, condition: TensorDict) -> Tensor:  # type: ignore[override]
+        return ~self._states_within(~pixels_in(text, self.size), state)
+
+    def _states_within(self, pixels: Tensor, state: Tensor) -> Tensor:
+        """Which elements of a state stand for such pixels alone: bool (1, 1, ...)."""
+        within = pixels if self.autoencoder is None else latents_within(pixels, *state.shape[2:])
+        return within[None, None].to(state.device)
+
+    def pasted(self, samples: Tensor, original: Mapping[str, Any], keep: str | None, redo: str | None) -> Tensor:
+        stays = pixels_in(keep, self.size) if keep else ~pixels_in(redo or "", self.size)
+        return torch.where(stays, original["image"].cpu(), samples)
+
+    def observed(self, path: Path, text: str) -> tuple[AveragePool, Tensor]:
+        """ "pool=4" of a small picture, "grey" of one without colours, or both: see `operators`."""
+        if self.autoencoder is not None:
+            raise UserError(
+                "this model works in latents, of which pixels are no linear function; restore with a model of pixels"
+            )
+        how = operator(text, self.size, self.channels)
+        return how, seen_in(path, how, self.size, self.channels)
+
+    def marked(self, samples: Tensor, text: str) -> Tensor:
+        return torch.stack([torch.from_numpy(embed(image.numpy(), text)) for image in samples])
+
+    @classmethod
+    def detected(cls, path: Path, text: str) -> float | None:
+        return detect_in(path, text)
+
+    @classmethod
+    def told(cls, path: Path) -> Mapping[str, str] | None:
+        return read_metadata(path)
 
     def render(
         self, samples: Tensor, prompts: Sequence[Any], folder: Path, metadata: Sequence[Mapping[str, str]]
@@ -97,7 +168,8 @@ class Images(Modality):
             save_png(image, folder / f"{i:05d}.png", dict(row))
             for i, (image, row) in enumerate(zip(samples, metadata, strict=True))
         ]
-        return [*files, save_png(contact_sheet(samples, texts), folder / "sheet.png", {"prompts": "\n".join(texts)})]
+        sheet = sheet_of(samples, texts, metadata)
+        return [*files, save_png(sheet, folder / "sheet.png", {"prompts": "\n".join(texts)})]
 
     def render_trajectory(self, states: Sequence[Tensor], prompts: Sequence[Any], folder: Path) -> list[Path]:
         """trajectory.png (a row a sample, at most 8, a column a step, at most 12) and trajectory.gif with all steps."""
@@ -138,7 +210,7 @@ class Images(Modality):
         own = torch.tensor([prompt not in probes for prompt in prompts])
         asked = [prompt for prompt in prompts if prompt not in probes]
         labels = np.asarray(asked) if isinstance(self.conditions, ClassCondition) else None
-        verdicts = data.judge(samples, prompts) if isinstance(prompts[0], str) else {}
+        judged = data.judge(samples, prompts) if isinstance(prompts[0], str) else {}
         classifier = self._classifier(data)
         features: FeatureExtractor | None = classifier
         if options.get("inception_weights") is not None:
@@ -149,15 +221,15 @@ class Images(Modality):
                 "+options.inception_weights=FILE to measure them in Inception's features",
                 stacklevel=2,
             )
-            return verdict_metrics(verdicts, seed=seed)
+            return verdict_metrics(judged, seed=seed)
         real = data.reference(2 * len(asked), seed)
         half = len(real.images) // 2
         held_out = Pictures(
             real.images[half:],
             None if labels is None else real.labels[half:],
-            data.judge(real.images[half:], real.captions[half:]) if verdicts else {},
+            data.judge(real.images[half:], real.captions[half:]) if judged else {},
         )
-        shown = Pictures(samples[own], labels, verdicts)
+        shown = Pictures(samples[own], labels, judged)
         return evaluate_images(shown, real.images[:half], features, seed=seed, classifier=classifier, held_out=held_out)
 
     def reconstruction(  # type: ignore[override]
@@ -171,11 +243,45 @@ class Images(Modality):
             result["frechet"] = feature_metrics(features[0], features[1], seed=seed)["frechet"]
         return result
 
+    def scores(  # type: ignore[override]
+        self, samples: Tensor, prompts: Sequence[Any], data: ImageData, seed: int
+    ) -> dict[str, Score]:
+        """Whether the exact rules see what the caption says, or the classifier the class."""
+        if isinstance(self.conditions, ClassCondition):
+            classifier = self._classifier(data)
+            if classifier is None:
+                return {}
+            seen = classifier.predict(samples)[:, 0] == np.asarray(prompts)
+            return {"class": verdicts(seen, "class is right")}
+        if not isinstance(prompts[0], str):
+            return {}
+        held = [_whole(data.judge(samples[i : i + 1], [prompt])) for i, prompt in enumerate(prompts)]
+        return {"caption": verdicts(held, "caption is obeyed")} if np.isfinite(held).any() else {}
+
+    def features(self, samples: Tensor, data: ImageData) -> np.ndarray | None:  # type: ignore[override]
+        """The classifier's."""
+        classifier = self._classifier(data)
+        return None if classifier is None else extract(classifier, samples)
+
+    def real(self, data: ImageData, n: int, seed: int) -> tuple[Tensor, Sequence[Any]]:  # type: ignore[override]
+        """Held-out images with their captions or classes."""
+        found = data.reference(n, seed)
+        if isinstance(self.conditions, ClassCondition):
+            return found.images, found.labels.tolist()
+        return found.images, [None] * len(found.images) if isinstance(
+            self.conditions, Unconditional
+        ) else found.captions
+
     def perceptual(self, data: ImageData) -> FeatureNet | None:
         return self._classifier(data)
 
     def _classifier(self, data: ImageData) -> FeatureNet | None:
         """A classifier of the data's own labels, trained once and cached; None where there are no labels."""
+        if self._judge is None or self._judge[0] is not data:
+            self._judge = data, self._learnt(data)
+        return self._judge[1]
+
+    def _learnt(self, data: ImageData) -> FeatureNet | None:
         items = data.train_set
         count = min(len(items), FEATURE_ITEMS)  # type: ignore[arg-type]
         chosen = gather(items, np.linspace(0, len(items) - 1, count).astype(int))  # type: ignore[arg-type]
@@ -193,6 +299,19 @@ class Images(Modality):
         ]
 
     @classmethod
+    def foreign(cls, folder: Path) -> Any | None:
+        """Pipelines of diffusers: see `foreign`."""
+        from modalities.images.foreign import open_pipeline
+
+        return open_pipeline(folder)
+
+    def export(self, model: Any, folder: Path) -> list[Path]:
+        """A pipeline of diffusers: see `exported`."""
+        from modalities.images.exported import save_pipeline
+
+        return save_pipeline(model, folder)
+
+    @classmethod
     def adapt(cls, config: dict[str, Any], data: Any) -> dict[str, Any]:
         """Size, channels, class names and the number of classes, where the configuration leaves them open."""
         config = copy.deepcopy(config)
@@ -207,6 +326,9 @@ class Images(Modality):
             channels = TrainedAutoencoder(modality["autoencoder"]["path"]).network.latent_channels
         if "channels" in backbone and backbone["channels"] is None:
             backbone["channels"] = channels
+        if modality.get("hint") is not None and backbone.get("hint_channels") is None:
+            allow = USER_CONFIG.plus(*(config.get("allow") or ()))
+            backbone["hint_channels"] = build(modality["hint"], allow).channels(channels)
         condition = modality["condition"]
         if "names" in condition and condition["names"] is None:
             if not data.class_names:
@@ -217,3 +339,8 @@ class Images(Modality):
         if "names" in condition and "num_classes" in backbone and backbone["num_classes"] is None:
             backbone["num_classes"] = len(condition["names"])
         return config
+
+
+def _whole(groups: Mapping[str, Mapping[str, np.ndarray]]) -> float:
+    """The verdict on one image's whole caption, in whichever group it is; NaN of none."""
+    return next((float(group["all"][0]) for group in groups.values() if "all" in group), float("nan"))

@@ -15,15 +15,21 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 
 from framework.data.counter import share
 
+# Sets show the first words unless they are told to show others, which are there to be learnt later.
 COLOURS = {"red": (220, 45, 45), "green": (40, 170, 70), "blue": (50, 80, 220), "yellow": (240, 205, 45)}
 BACKGROUNDS = {"black": (8, 8, 8), "white": (247, 247, 247), "grey": (128, 128, 128)}
+OTHER_COLOURS = {"teal": (0, 150, 150)}
+ALL_COLOURS = COLOURS | OTHER_COLOURS
 SHAPES = ("circle", "square", "triangle")
+OTHER_SHAPES = ("diamond",)
+ALL_SHAPES = SHAPES + OTHER_SHAPES
 SIZES = ("small", "large")
 # Directions from the canvas' centre; y points down, as rows of pixels do.
 PLACES = {"centre": (0, 0), "left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
@@ -33,14 +39,14 @@ OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "bel
 SYNONYMS = {"gray": "grey", "center": "centre", "middle": "centre"}
 HELD_OUT_SHARE = 0.15
 
-_OBJECT = rf"(?:(?:a|the) )?(?:({'|'.join(SIZES)}) )?(?:({'|'.join(COLOURS)}) )?({'|'.join(SHAPES)})"
+_OBJECT = rf"(?:(?:a|the) )?(?:({'|'.join(SIZES)}) )?(?:({'|'.join(ALL_COLOURS)}) )?({'|'.join(ALL_SHAPES)})"
 _GRAMMAR = re.compile(
     rf"{_OBJECT}(?: (?:in|at|on) the ({'|'.join(PLACES)})| (?:to the )?({'|'.join(RELATIONS)}) {_OBJECT})?"
     rf"(?: on (?:a|the) ({'|'.join(BACKGROUNDS)}) background)?"
 )
 VOCABULARY = tuple(
     dict.fromkeys(
-        ["a", "the", "in", "at", "on", "to", "of", "background", *SIZES, *COLOURS, *SHAPES, *PLACES]
+        ["a", "the", "in", "at", "on", "to", "of", "background", *SIZES, *ALL_COLOURS, *ALL_SHAPES, *PLACES]
         + [word for relation in RELATIONS for word in relation.split()]
         + list(BACKGROUNDS)
     )
@@ -146,10 +152,31 @@ def combinations(preset: str) -> tuple[Scene, ...]:
     return tuple(scene for count in find_preset(preset).objects for scene in scenes_of(count))
 
 
+@dataclass(frozen=True)
+class Words:
+    """The colours and shapes that objects of a set have."""
+
+    colours: tuple[str, ...] = tuple(COLOURS)
+    shapes: tuple[str, ...] = SHAPES
+
+
+USUAL = Words()
+
+
+def words(colours: Sequence[str] | None = None, shapes: Sequence[str] | None = None) -> Words:
+    """Those of the names that are given, and all that sets show by themselves for None; ValueError for others."""
+    for kind, given, known in (("colour", colours, ALL_COLOURS), ("shape", shapes, ALL_SHAPES)):
+        if given is not None and (not given or set(given) - set(known)):
+            raise ValueError(f"{kind}s {list(given)}: a shapes set shows some of {', '.join(known)}")
+    return Words(
+        USUAL.colours if colours is None else tuple(colours), USUAL.shapes if shapes is None else tuple(shapes)
+    )
+
+
 @cache
-def scenes_of(count: int) -> tuple[Scene, ...]:
+def scenes_of(count: int, shown: Words = USUAL) -> tuple[Scene, ...]:
     """All complete scenes of one or two objects."""
-    things = [Thing(*values) for values in product(SHAPES, COLOURS, SIZES)]
+    things = [Thing(*values) for values in product(shown.shapes, shown.colours, SIZES)]
     if count == 1:
         return tuple(Scene((a,), p, None, b) for a, p, b in product(things, PLACES, BACKGROUNDS))
     # Two objects alike in colour and shape could not be told apart once their sizes are left unsaid.

@@ -23,14 +23,18 @@ from torch.utils.data import Dataset
 
 from framework.data.counter import uniforms
 from modalities.images.scenes import (
+    ALL_COLOURS,
+    ALL_SHAPES,
     BACKGROUNDS,
     COLOURS,
     LARGEST_SIZE,
     PLACES,
     RELATIONS,
     SHAPES,
+    USUAL,
     Preset,
     Scene,
+    Words,
     caption,
     combinations,
     find_preset,
@@ -109,8 +113,8 @@ def layers(scenes: Sequence[Scene]) -> Layers:
         table.jitter[i] = layout.jitter
         direction = np.array(PLACES[scene.place] if scene.place else RELATIONS[str(scene.relation)])
         for k, thing in enumerate(scene.things):
-            table.shape[i, k] = SHAPES.index(thing.shape)
-            table.colour[i, k] = COLOURS[str(thing.colour)]
+            table.shape[i, k] = ALL_SHAPES.index(thing.shape)
+            table.colour[i, k] = ALL_COLOURS[str(thing.colour)]
             table.radius[i, k] = layout.radius(thing.size)
             table.centre[i, k] += (1 - 2 * k) * layout.offset * direction
     return table
@@ -132,7 +136,7 @@ def coverage(
     """The share of each pixel that an object covers; `centre` (x, y) of its box and `radius` in pixels.
 
     A circle has that radius, a square half that side times 0.9, a triangle that half width and 0.95 of it as
-    half height.
+    half height, a diamond 1.1 of it as half its width and height.
     """
     grid = np.arange(size, dtype=np.float32) + 0.5
     x = grid[None, None, :] - centre[:, 0, None, None].astype(np.float32)
@@ -146,7 +150,9 @@ def coverage(
         height = 0.95 * r
         side = (2 * height * abs(x) - r * (y + height)) / np.sqrt(4 * height**2 + r**2)
         return np.clip(0.5 - side, 0, 1) * np.clip(0.5 + height - y, 0, 1)
-    raise ValueError(f"unknown shape {shape!r}; valid: {', '.join(SHAPES)}")
+    if shape == "diamond":
+        return np.clip(0.5 + (1.1 * r - abs(x) - abs(y)) / np.sqrt(2), 0, 1)
+    raise ValueError(f"unknown shape {shape!r}; valid: {', '.join(ALL_SHAPES)}")
 
 
 def paint(table: Layers, numbers: Float[np.ndarray, "n width"], size: int) -> UInt8[np.ndarray, "n 3 size size"]:
@@ -169,7 +175,7 @@ def _paint_block(
         centre = unit * (table.centre[:, k] + table.jitter[:, None] * own[:, :2])
         radius = unit * table.radius[:, k] * (1 + RADIUS_JITTER * own[:, 2])
         contrast = table.colour[:, k] + COLOUR_JITTER * own[:, 3:] - background
-        for index, shape in enumerate(SHAPES):
+        for index, shape in enumerate(ALL_SHAPES):
             rows = np.flatnonzero(table.shape[:, k] == index)
             covered = coverage(shape, centre[rows], radius[rows], size)
             picture[rows] += covered[:, None] * contrast[rows][:, :, None, None]
@@ -181,7 +187,7 @@ def draw(scene: Scene, size: int) -> UInt8[np.ndarray, "3 size size"]:
     return paint(layers([scene]), np.full((1, WIDTH), 0.5), size)[0]
 
 
-def heldout_prompts(preset: str, n: int, seed: int) -> list[str]:
+def heldout_prompts(preset: str, n: int, seed: int, shown: Words = USUAL) -> list[str]:
     """`n` captions of combinations that no training set of the preset holds: all once before any comes again.
 
     With one and two objects in the preset, they take turns.
@@ -189,7 +195,7 @@ def heldout_prompts(preset: str, n: int, seed: int) -> list[str]:
     counts = find_preset(preset).objects
     prompts: list[list[str]] = []
     for count in counts:
-        held_out = [caption(scene) for scene in scenes_of(count) if is_held_out(scene)]
+        held_out = [caption(scene) for scene in scenes_of(count, shown) if is_held_out(scene)]
         order = np.argsort(uniforms(seed, f"prompts/{count}", np.arange(len(held_out)), 1)[:, 0])
         prompts.append([held_out[i] for i in order])
     turns = [prompts[i % len(counts)] for i in range(n)]
@@ -202,10 +208,10 @@ class Shapes(Dataset[Item]):
     Splits: `train`; `validation`: the training combinations in fresh pictures;
     `heldout`: combinations that are never trained on.
 
-    `size` is the canvas in pixels, `dropout` the probability of each optional word (size, place, background)
-    to be left unsaid. The label of a single object is its kind, an index into KINDS; of two objects there is
-    none (-1). A set is painted at construction when it fits into a gibibyte, else item by item; the items are
-    the same.
+    `size` is the canvas in pixels, `dropout` the probability of each optional word (size, place, background) to be left
+    unsaid, `shown` the colours and shapes that objects have. The label of a single object is its kind, an index into
+    KINDS; of two objects there is none (-1), nor of other colours and shapes. A set is painted at construction when it
+    fits into a gibibyte, else item by item; the items are the same.
     """
 
     def __init__(
@@ -216,6 +222,7 @@ class Shapes(Dataset[Item]):
         size: int | None = None,
         seed: int = 0,
         dropout: float = 0.0,
+        shown: Words = USUAL,
     ) -> None:
         chosen = find_preset(preset)
         if split not in SPLITS:
@@ -228,7 +235,7 @@ class Shapes(Dataset[Item]):
         self.size = check_size(chosen, size)
         self.dropout = dropout
         groups = [
-            [scene for scene in scenes_of(count) if is_held_out(scene) == (split == "heldout")]
+            [scene for scene in scenes_of(count, shown) if is_held_out(scene) == (split == "heldout")]
             for count in chosen.objects
         ]
         self.scenes = [scene for group in groups for scene in group]

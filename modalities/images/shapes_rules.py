@@ -26,11 +26,11 @@ from scipy import ndimage
 from torch import Tensor
 
 from modalities.images.scenes import (
+    ALL_COLOURS,
+    ALL_SHAPES,
     BACKGROUNDS,
-    COLOURS,
     PLACES,
     RELATIONS,
-    SHAPES,
     SIZES,
     Scene,
     Thing,
@@ -44,6 +44,8 @@ CONTRAST, COLOUR_TOLERANCE, BACKGROUND_TOLERANCE = 60.0, 80.0, 64.0
 LEAST_OVERLAP = 0.7
 # Specks smaller than this, in squared sixteenths of the canvas, are no objects (the smallest has about 8).
 SPECK = 2.0
+# Areas, and the height of the centroid below the box's centre, for radius 1, as `coverage` draws them.
+UNIT_AREAS = {"circle": (np.pi, 0.0), "square": (3.24, 0.0), "triangle": (1.9, 0.95 / 3), "diamond": (2.42, 0.0)}
 
 
 @dataclass(frozen=True)
@@ -140,12 +142,12 @@ def _recognise(x: Float[np.ndarray, "3 s s"], background: Float[np.ndarray, 3], 
     covered = np.tensordot(contrast, x - background[:, None, None], axes=1) / (contrast @ contrast)
     # The soft edge is up to a pixel outside the mask; beyond, what is not background belongs to others.
     covered = np.clip(covered, 0, 1) * ndimage.binary_dilation(mask, np.ones((3, 3)))
-    fits = [_fit(shape, covered) for shape in SHAPES]
+    fits = [_fit(shape, covered) for shape in ALL_SHAPES]
     best = int(np.argmax([overlap for overlap, _, _ in fits]))
     overlap, centre, radius = fits[best]
     return Found(
-        _nearest(colour, COLOURS, COLOUR_TOLERANCE),
-        SHAPES[best] if overlap >= LEAST_OVERLAP else None,
+        _nearest(colour, ALL_COLOURS, COLOUR_TOLERANCE),
+        ALL_SHAPES[best] if overlap >= LEAST_OVERLAP else None,
         (centre[0] / unit, centre[1] / unit),
         radius / unit,
     )
@@ -156,8 +158,7 @@ def _fit(shape: str, covered: Float[np.ndarray, "s s"]) -> tuple[float, tuple[fl
     size = covered.shape[0]
     area = covered.sum()
     y, x = (ndimage.center_of_mass(covered)[axis] + 0.5 for axis in (0, 1))
-    # Areas and the height of the centroid below the box's centre, for radius 1, as `coverage` draws them.
-    unit_area, drop = {"circle": (np.pi, 0.0), "square": (3.24, 0.0), "triangle": (1.9, 0.95 / 3)}[shape]
+    unit_area, drop = UNIT_AREAS[shape]
     radius = float(np.sqrt(area / unit_area))
     best, at = 0.0, np.array([x, y - drop * radius, radius])
     for step in (0.5, 0.2):

@@ -13,13 +13,14 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from experiments import cli, configuration
+from experiments import cli, configuration, plugged
 from experiments.configuration import complete, compose, missing, plain
 from experiments.errors import ConfigurationError
 from framework.build import USER_CONFIG, build, check
-from framework.plugins import Plugin, PluginError
+from framework.plugins import Plugin
 
 ROOT = Path(__file__).parents[2]
+NEEDY = ("distilled",)  # options that need a value of the user's
 CHOSEN = ["+modality.x=1", "+data.x=1", "+backbone.x=1"]
 
 
@@ -285,11 +286,12 @@ def test_completion_of_overrides_leaves_a_given_run_folder():
 def table_of_choices(*groups: str) -> list[list[str]]:
     """Overrides that between them choose every option of the groups, one of each group at a time."""
     options = {group: sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml")) for group in groups}
+    options = {group: [stem for stem in stems if stem not in NEEDY] for group, stems in options.items()}
     longest = max(map(len, options.values()))
     return [[f"{group}={stems[i % len(stems)]}" for group, stems in options.items()] for i in range(longest)]
 
 
-TRAINING = ("schedule", "parametrization", "objective", "trainer", "logger", "debug")
+TRAINING = ("schedule", "parametrization", "objective", "trainer", "logger", "debug", "tune")
 SAMPLING = ("grid", "guidance", "solver")
 
 
@@ -298,7 +300,13 @@ def test_every_group_is_in_a_table():
         *TRAINING,
         *SAMPLING,
         "task",  # tests/experiments/test_sample_tasks.py
+        "autoencoder",  # tests/experiments/test_first_stage.py
+        "study",  # tests/studies/test_compare.py
     }
+
+
+def test_a_distilled_model_needs_its_teacher():
+    assert missing(compose("train", ["objective=distilled", *CHOSEN])) == ["objective.teacher"]
 
 
 @pytest.mark.parametrize("row", table_of_choices(*TRAINING), ids=" ".join)
@@ -320,16 +328,6 @@ def test_every_option_of_sampling_composes_and_names_what_exists(row):
     assert all(sampling[group] == config[group] for group in SAMPLING)
 
 
-def test_a_file_of_two_providers_is_refused(tmp_path, monkeypatch):
-    (tmp_path / "rogue" / "conf" / "trainer").mkdir(parents=True)
-    (tmp_path / "rogue" / "conf" / "trainer" / "cpu.yaml").write_text("accelerator: hijacked\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    rogue = {"rogue": Plugin("rogue", "rogue.conf", "rogueware", "1.0")}
-    monkeypatch.setattr(configuration, "config_packages", lambda: rogue)
-    with pytest.raises(PluginError, match=r"trainer/cpu\.yaml is offered by diffract itself and by plugin 'rogue'"):
-        compose("train")
-
-
 def test_a_plugins_presets_are_found_and_completed(tmp_path, monkeypatch):
     folder = tmp_path / "weather" / "conf" / "experiment" / "weather"
     folder.mkdir(parents=True)
@@ -339,7 +337,7 @@ def test_a_plugins_presets_are_found_and_completed(tmp_path, monkeypatch):
     (tmp_path / "weather" / "__init__.py").write_text("raise RuntimeError('imported')\n")
     monkeypatch.syspath_prepend(tmp_path)
     weather = {"weather": Plugin("weather", "weather.conf", "weatherware", "1.0")}
-    monkeypatch.setattr(configuration, "config_packages", lambda: weather)
+    monkeypatch.setattr(plugged, "config_packages", lambda: weather)
     config = compose("train", ["experiment=weather/storm"])
     assert (config.name, config.trainer.accelerator) == ("weather/storm", "gpu")
     assert OmegaConf.to_container(config)["run"].startswith("outputs/${name}/")

@@ -34,7 +34,7 @@ class Files(Points):
         return {"point": torch.tensor([json.loads(path.read_text())]), "label": torch.tensor([2])}
 
     def region(self, text: str, state: Tensor, condition: TensorDict) -> Tensor:  # type: ignore[override]
-        return torch.tensor([text == "x", text == "y"])
+        return torch.tensor([text in ("", "x"), text in ("", "y")])
 
     def render(
         self, samples: Any, prompts: Sequence[Any], folder: Path, metadata: Sequence[Mapping[str, str]]

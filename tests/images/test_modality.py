@@ -31,11 +31,17 @@ from modalities.images.modality import Images
 PRESETS = [
     "images/cifar10",
     "images/cifar10_cpu",
+    "images/cifar10_dit",
+    "images/cifar10_latent",
+    "images/cifar10_vae",
     "images/digits",
     "images/folder",
     "images/shapes",
     "images/shapes_double",
+    "images/shapes_inpaint",
     "images/shapes_latent",
+    "images/shapes_mmdit",
+    "images/shapes_sr",
     "images/shapes_vae",
 ]
 
@@ -88,7 +94,7 @@ def test_all_presets_are_there() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_compose_and_name_what_exists(preset: str) -> None:
-    needs = {"images/folder": "data.path=x", "images/shapes_latent": "modality.autoencoder=x"}
+    needs = {"images/folder": "data.path=x"}
     extra = [needs[preset]] if preset in needs else []
     config = compose("train", [f"experiment={preset}", "run=x", *extra])
     assert check(plain(config), allowed(config)) == []
