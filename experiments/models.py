@@ -28,7 +28,26 @@ def load_run(settings: dict[str, Any]) -> Model:
 
     device = chosen_device(settings)
     show_messages("framework.grids")  # fitting a grid takes a while
-    return load(Path(settings["run"]), device, MODEL_FOLDER.plus(*(settings["allow"] or ())))
+    model = load(Path(settings["run"]), device, MODEL_FOLDER.plus(*(settings["allow"] or ())))
+    for folder, scale in adapters(settings):
+        from framework.adapters import adapted
+
+        model = adapted(model, folder, scale)
+    return model
+
+
+def adapters(settings: dict[str, Any]) -> list[tuple[str, float]]:
+    """The folders of `adapter` (one or a list of them) with their scales.
+
+    Raises:
+        ConfigurationError: there are not as many scales as adapters.
+    """
+    chosen, scales = settings.get("adapter"), settings.get("adapter_scale", 1.0)
+    folders = [] if chosen is None else list(chosen) if isinstance(chosen, list) else [str(chosen)]
+    numbers = list(scales) if isinstance(scales, list) else [float(scales)] * len(folders)
+    if len(numbers) != len(folders):
+        raise ConfigurationError(f"adapter_scale={scales}: give one number, or one for each of {len(folders)} adapters")
+    return list(zip(folders, numbers, strict=True))
 
 
 def chosen_device(settings: dict[str, Any]) -> str:

@@ -34,6 +34,7 @@ from framework.errors import UserError
 from framework.files import TEMPORARY, sha256, sync_folder
 from framework.grids.cache import GridCache
 from framework.model import Model, SamplingDefaults
+from framework.plugins import PluginError, modalities
 
 FORMAT = 1
 WEIGHTS, CONFIG, CARD, MANIFEST = "model.safetensors", "config.yaml", "README.md", "manifest.json"
@@ -160,7 +161,8 @@ def load(path: str | Path, device: str | torch.device = "cpu", allow: Allow = MO
     """The model of a run folder or of a model folder, ready to sample.
 
     Args:
-        path: a run's folder (with `model/` in it) or a model folder itself.
+        path: a run's folder (with `model/` in it) or a model folder itself; or a folder of other software that an
+            installed modality can read (`Modality.foreign`).
         device: where the network is put.
         allow: what its configuration may name; `MODEL_FOLDER.plus("my_package")` adds classes of your own.
 
@@ -168,6 +170,8 @@ def load(path: str | Path, device: str | torch.device = "cpu", allow: Allow = MO
         ModelFolderError: nothing is there, a file is missing or does not match its checksum, or the format is unknown.
         BuildError: the configuration names what it may not.
     """
+    if (found := _foreign(Path(path))) is not None:
+        return found.to(device)
     folder = find_folder(Path(path))
     config, weights = read(folder)
     if kind(config) != DIFFUSION:
@@ -179,6 +183,21 @@ def load(path: str | Path, device: str | torch.device = "cpu", allow: Allow = MO
     fill(model.network, weights, folder)
     model.grids = GridCache(folder.parent / "grids")
     return model.to(device)
+
+
+def _foreign(path: Path) -> Model | None:
+    """The model of a folder that is none of ours, if a modality knows what it is."""
+    if not path.is_dir() or any((path / name).exists() for name in (MANIFEST, "model", PREVIOUS, "checkpoints")):
+        return None
+    for plugin in modalities().values():
+        try:
+            kind_of_data: Any = plugin.load()
+        except PluginError:
+            continue  # it is told by `diffract modalities`
+        if (found := kind_of_data.foreign(path)) is not None:
+            assert isinstance(found, Model)
+            return found
+    return None
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -208,11 +227,20 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> Non
     Raises:
         ModelFolderError: they are another network's.
     """
+    take(network, weights, folder)
+    network.eval().requires_grad_(False)
+
+
+def take(network: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Give a network the weights of a model folder, to be trained further or not, as it was made.
+
+    Raises:
+        ModelFolderError: they are another network's.
+    """
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise _misfit(folder, error) from error
-    network.eval().requires_grad_(False)
 
 
 def _misfit(folder: Path, error: Exception) -> ModelFolderError:

@@ -141,12 +141,12 @@ class PretrainedTokenizer:
     def __init__(self, path: str, length: int = 77) -> None:
         transformers = _transformers(path)
         self.length = length
-        self._tokenizer = _load(transformers.AutoTokenizer, path)
-        if self._tokenizer.pad_token is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
+        self.pretrained = _load(transformers.AutoTokenizer, path)
+        if self.pretrained.pad_token is None:
+            self.pretrained.pad_token = self.pretrained.eos_token
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Int[Tensor, "b l"], Bool[Tensor, "b l"]]:
-        out = self._tokenizer(
+        out = self.pretrained(
             list(texts), padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
         )
         return out["input_ids"], out["attention_mask"].bool()
@@ -160,6 +160,7 @@ class PretrainedText(TextModel):
             "google/t5-v1_1-base". Only safetensors weights are read, and no code that comes with them is run.
         kind: "clip" pools at the end-of-text token, as CLIP was trained; "t5" by the mean of valid tokens.
         length: tokens that every text is padded or cut to.
+        tokenizer: where its tokenizer lies, if not at `path`.
         keep_weights: whether `state_dict()` holds the encoder's weights. Without them a trained model stays
             small and is completed from `path` when it is loaded.
 
@@ -168,13 +169,15 @@ class PretrainedText(TextModel):
         FileNotFoundError: `path` holds no such model and none can be downloaded.
     """
 
-    def __init__(self, path: str, kind: str = "clip", length: int = 77, keep_weights: bool = False) -> None:
+    def __init__(
+        self, path: str, kind: str = "clip", length: int = 77, keep_weights: bool = False, tokenizer: str | None = None
+    ) -> None:
         super().__init__()
         classes = {"clip": "CLIPTextModel", "t5": "T5EncoderModel"}
         if kind not in classes:
             raise ValueError(f"unknown kind of text encoder {kind!r}; the kinds are {' and '.join(classes)}")
         self.kind, self.keep_weights = kind, keep_weights
-        self.tokenizer = PretrainedTokenizer(path, length)
+        self.tokenizer = PretrainedTokenizer(tokenizer or path, length)
         self.encoder = _load(getattr(_transformers(path), classes[kind]), path, use_safetensors=True)
         self.encoder.requires_grad_(False)
         self.width = int(self.encoder.config.hidden_size)

@@ -89,11 +89,25 @@ class Objective(nn.Module):
         x_t, z = Gaussian(schedule, denoiser.space).corrupt(x_0, t, key.component("noise"), condition)
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         own = denoiser.parametrization
-        target = own.target(x_0, z, alpha, sigma)
+        clean, noise, condition = self.lesson(denoiser, x_t, t, x_0, z, condition, key)
+        target = own.target(clean, noise, alpha, sigma)
         squared = _squared_error(denoiser.raw(x_t, t, condition), target)
         squared = converted(squared, own, self.space, alpha, sigma, self.max_gain)
         error = self.distance(squared, denoiser.space.degrees_of_freedom(condition).to(squared))
         return Terms(self.weighting(error, schedule.log_snr(t)), error, t)
+
+    def lesson(
+        self,
+        denoiser: NetworkDenoiser,
+        x_t: State,
+        t: Tensor,
+        x_0: State,
+        z: State,
+        condition: Condition,
+        key: NoiseKey,
+    ) -> tuple[State, State, Condition]:
+        """What clean state and noise the network shall find in x_t, and under which condition: here the truth."""
+        return x_0, z, condition
 
 
 def converted(

@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from framework.component_denoiser import ComponentDenoiser
 from framework.denoiser import NetworkDenoiser
 from framework.errors import UserError
+from framework.hints import with_hint
 from framework.modality import Modality, drop
 from framework.model import Model
 from framework.noise import BatchKey, stable_hash
 from framework.objectives.components import ComponentObjective
 from framework.objectives.objective import Objective
+from framework.posterior import Posterior
 from framework.state import Condition, State, batch_size, device_of
 from framework.training.ema import EMA
 from framework.training.loader import ResumableLoader
@@ -55,6 +57,7 @@ class Training(L.LightningModule):
     """
 
     network: nn.Module
+    drawn = False  # whether training states are drawn from an encoder's posterior, and not its mean
 
     def __init__(
         self,
@@ -85,9 +88,15 @@ class Training(L.LightningModule):
             self.network.compile()
 
     def encode(self, batch: Any) -> tuple[State, Condition]:
-        """The batch's clean states and conditions, on the module's device."""
-        x_0, condition = self.modality.encode(batch)
-        return x_0, condition.to(device_of(x_0))
+        """The batch's clean states and conditions, on the module's device; a batch may be encoded already."""
+        if not isinstance(batch, Posterior):
+            batch = self.modality.posterior(batch)
+        key = None
+        if self.drawn and self.training:
+            rows = batch_size(batch.mean)
+            key = BatchKey(self.seed, self.batches_seen, self.global_rank, rows).component("posterior")
+        x_0 = batch.draw(key)
+        return x_0, batch.condition.to(device_of(x_0))
 
     def loss(self, x_0: State, condition: Condition, key: BatchKey) -> Tensor:
         """The batch's loss, a number; the key is that of the batch."""
@@ -182,6 +191,7 @@ class DiffusionTraining(Training):
         model: what is trained; its network becomes the live one, the average is kept beside it.
         objective: the loss.
         condition_dropout: the share of samples whose condition is replaced by the null condition.
+        drawn: draw latents from their encoder's posterior in each step, in place of its mean.
 
     The others are those of `Training`; the seed is that of noise, times and dropout.
     """
@@ -197,6 +207,7 @@ class DiffusionTraining(Training):
         half_life: float = 50_000,
         ramp: float = 0.05,
         condition_dropout: float = 0.1,
+        drawn: bool = False,
         seed: int = 0,
         compile: bool = False,
         patience: int = 20,
@@ -213,7 +224,7 @@ class DiffusionTraining(Training):
             patience=patience,
         )
         self.model = model
-        self.condition_dropout = condition_dropout
+        self.condition_dropout, self.drawn = condition_dropout, drawn
         by_component = isinstance(model.denoiser(), ComponentDenoiser)
         if by_component != isinstance(objective, ComponentObjective):
             raise UserError(
@@ -230,7 +241,17 @@ class DiffusionTraining(Training):
         """The model with the average's weights, which is what is saved and sampled."""
         return replace(self.model, network=self.ema.network)
 
+    def _shown(self, x_0: State, condition: Condition, key: BatchKey) -> Condition:
+        """The condition with a hint drawn from the clean states, where the network reads one."""
+        hint = self.modality.hint
+        if hint is None:
+            return condition
+        if not isinstance(x_0, Tensor):
+            raise UserError("hints are of states that are one tensor, not of products")
+        return with_hint(condition, hint.draw(x_0, key))
+
     def loss(self, x_0: State, condition: Condition, key: BatchKey) -> Tensor:
+        condition = self._shown(x_0, condition, key)
         if self.condition_dropout > 0:
             draws = key.component("condition").uniform((), torch.zeros(()))
             condition = drop(condition, self.modality.null(condition), draws >= self.condition_dropout)
@@ -242,6 +263,7 @@ class DiffusionTraining(Training):
         rows = batch_size(x_0)
         level = torch.arange(rows) % QUANTILES
         key = BatchKey(0, batch_idx, self.global_rank, rows, "validation")
+        condition = self._shown(x_0, condition, key)
         terms = self.objective(
             self.denoiser(averaged=True), x_0, condition, key, uniforms=(level.double() + 0.5) / QUANTILES
         )

@@ -18,6 +18,7 @@ import platform
 import subprocess
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ import lightning as L
 import torch
 import yaml
 
+from framework.adapters import adapt, merged, save_adapter
 from framework.build import Allow, build, check, find
 from framework.errors import UserError
 from framework.files import write_text
@@ -37,12 +39,16 @@ from framework.training.autoencoder import (
     autoencoder_card,
     autoencoder_training,
 )
+from framework.training.beginning import begin
+from framework.training.card import provenance
 from framework.training.checkpoints import Checkpoints, DurableCheckpointIO, latest, step_of
 from framework.training.interruption import Interruption
+from framework.training.latents import EncoderWatch, latent_data
 from framework.training.module import DiffusionTraining
 from framework.training.previews import Previews
 from framework.training.progress import TrainingProgress
 from framework.training.run_logger import RunLogger
+from framework.training.shift import is_auto, measured_shift
 
 # What Lightning says of a healthy run of ours: an endless loader has no length, validation has no workers on a small
 # machine.
@@ -79,24 +85,31 @@ def train(
     """
     run = Path(config["run"])
     resuming = config.get("resume") is not None
-    if not resuming and any((run / "checkpoints").glob("*.ckpt")):
-        raise RunExistsError(
-            f"{run} already holds a run: go on with it (diffract train resume={run}), choose another folder "
-            "(run=...), or delete it first"
-        )
+    if not resuming:
+        check_fresh(run)
     torch.set_float32_matmul_precision(config["matmul_precision"])
     torch.manual_seed(config["seed"])
     data = build(config["data"], allow)
     data.setup("fit")
     config = find(config["modality"]["_target_"], allow).adapt(config, data)  # type: ignore[attr-defined]
-    config = located(config, lambda path: str(Path(path).resolve()))  # the run is to be resumed from any folder
+    config = located(config, lambda path: placed(path, run))
     if _is_autoencoder(config, allow):
         config["kind"] = AUTOENCODER
     else:
         config["defaults"] = {key: config["sampling"].get(key) for key in ("solver", "grid", "steps", "guidance")}
     if problems := check(config, allow):
         raise ValueError("\n".join(problems))
-    module = autoencoder_training(config, allow, data) if "kind" in config else _diffusion_training(config, allow)
+    latents = config.get("autoencoder") or {}
+    with torch.random.fork_rng(devices=[]):  # the network begins as it would without a cache
+        source = latent_data(config, allow, data) if "kind" not in config and latents.get("cache") else data
+        if is_auto(config):
+            loader = source.train_dataloader()
+            config["schedule"]["shift"] = shift = measured_shift(config, allow, loader)
+            print(f"schedule.shift={shift}, as the data's redundancy is", flush=True)
+    if "kind" in config:
+        module: AutoencoderTraining | DiffusionTraining = autoencoder_training(config, allow, data)
+    else:
+        module = _diffusion_training(config, allow, fresh=not resuming)
     checkpoint = latest(run) if resuming else None
     last = config["trainer"].get("max_steps", -1)
     if checkpoint is not None and 0 < last <= step_of(checkpoint):
@@ -112,8 +125,22 @@ def train(
     with warnings.catch_warnings():
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message)
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
+        trainer.fit(module, datamodule=source, ckpt_path=checkpoint)
     return float(trainer.callback_metrics.get("val/loss", torch.tensor(float("nan"))))
+
+
+def check_fresh(run: Path) -> None:
+    """Raise RunExistsError where the folder of a new run holds one already."""
+    if any((run / "checkpoints").glob("*.ckpt")):
+        raise RunExistsError(
+            f"{run} already holds a run: go on with it (diffract train resume={run}), choose another folder "
+            "(run=...), or delete it first"
+        )
+
+
+def placed(path: str, run: Path) -> str:
+    """A folder so named that the run can be resumed from anywhere: in full, or, inside the run, as the run is."""
+    return path if Path(path).is_relative_to(run) else str(Path(path).resolve())
 
 
 def _is_autoencoder(config: dict[str, Any], allow: Allow) -> bool:
@@ -123,14 +150,20 @@ def _is_autoencoder(config: dict[str, Any], allow: Allow) -> bool:
     return isinstance(found, type) and issubclass(found, AutoencoderObjective)
 
 
-def _diffusion_training(config: dict[str, Any], allow: Allow) -> DiffusionTraining:
+def _diffusion_training(config: dict[str, Any], allow: Allow, fresh: bool) -> DiffusionTraining:
+    model = build_model(config, allow)
+    if config.get("init") is not None and fresh:  # what is resumed has its weights in its checkpoint
+        begin(model, config, Path(config["init"]))
+    if config.get("tune") is not None:
+        adapt(model.network, build(config["tune"], allow))
     return DiffusionTraining(
-        build_model(config, allow),
+        model,
         build(config["objective"], allow),
         build(config["optimizer"], allow),
         half_life=config["ema"]["half_life"],
         ramp=config["ema"]["ramp"],
         condition_dropout=config["condition_dropout"],
+        drawn=bool((config.get("autoencoder") or {}).get("drawn")),
         seed=config["seed"],
         compile=config["compile"],
     )
@@ -150,9 +183,11 @@ def _trainer(
         run,
         settings["every_n_steps"],
         settings["keep"],
-        export=lambda step: save(module.averaged_model(), config, run / "model", card(config, step)),
+        export=lambda step: _export(module, config, run, card(config, step) + provenance(config, module, step)),
     )
     callbacks: list[L.Callback] = [TrainingProgress(), checkpoints, Interruption(checkpoints), *more]
+    if (config.get("autoencoder") or {}).get("run"):
+        callbacks.append(EncoderWatch())
     previews = config["sampling"]
     every = previews["every_n_steps"]
     if every and isinstance(module, AutoencoderTraining):
@@ -172,6 +207,15 @@ def _trainer(
         enable_model_summary=False,
     )
     return trainer
+
+
+def _export(module: DiffusionTraining | AutoencoderTraining, config: dict[str, Any], run: Path, card: str) -> None:
+    """Write the averaged model; where an adapter was trained, that alone and the model with it merged."""
+    model: Any = module.averaged_model()
+    if config.get("tune") is not None:
+        save_adapter(model.network, run / "adapter", card, str(config.get("init") or ""))
+        model = replace(model, network=merged(model.network))
+    save(model, config, run / "model", card)
 
 
 def _write_record(run: Path, config: dict[str, Any], overrides: Sequence[str], checkpoint: Path | None) -> None:
