@@ -1,0 +1,1 @@
+"""Point clouds of 3-D shapes, as a plugin of Diffract."""

@@ -1,0 +1,1 @@
+"""The configuration that point clouds bring along, found through an entry point."""

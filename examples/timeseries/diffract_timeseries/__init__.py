@@ -1,0 +1,1 @@
+"""Multivariate time series with missing values, as a plugin of Diffract."""

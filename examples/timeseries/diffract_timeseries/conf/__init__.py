@@ -1,0 +1,1 @@
+"""The configuration that time series bring along, found through an entry point."""
