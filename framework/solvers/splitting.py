@@ -124,7 +124,16 @@ class Splitting:
 
 
 def fitting(solver: Solver | Loop, process: Process) -> Solver | Loop:
-    """The solver for such a process: of a product, one of a single kind of component with the other kind's default."""
+    """The solver for such a process: of a product, one of a single kind of component with the other kind's default.
+
+    Raises:
+        UserError: the process is of tokens alone, and the solver combines states linearly.
+    """
+    if isinstance(process, Categorical) and not isinstance(solver, Loop):
+        raise UserError(
+            f"{type(solver).__name__} combines states linearly, and tokens cannot be added; choose a solver of tokens: "
+            "categorical_ancestral, first_hitting or confidence_order"
+        )
     if not isinstance(process, Product) or isinstance(solver, Splitting):
         return solver
     if isinstance(solver, KernelSolver):

@@ -19,20 +19,28 @@ from torch import Tensor, nn
 from framework.categories import Categories, Nodes, Pairs
 from framework.errors import PromptError, UserError
 from framework.metrics.measurement import Measurement
+from framework.metrics.score import Score, verdicts
 from framework.modality import Modality, Symmetry
 from framework.pair_space import SymmetricPairs
 from framework.spaces import Masked, Product, ZeroCentreOfMass
 from modalities.molecules.backbone import BONDS
 from modalities.molecules.data import MoleculeData
+from modalities.molecules.features import features, moments
 from modalities.molecules.files import read_molecule
+from modalities.molecules.fragment import fragment
 from modalities.molecules.given import Given, given_by, restored, structure
 from modalities.molecules.judge import judge
+from modalities.molecules.metrics.stability import stability
+from modalities.molecules.metrics.strain import mmff_strain
+from modalities.molecules.metrics.validity import validity
 from modalities.molecules.molecule import Molecule
 from modalities.molecules.molecule_set import Batch, collate, parse_token
 from modalities.molecules.prompts import Wish, read_prompt
 from modalities.molecules.render import render, render_trajectory
 from modalities.molecules.sizes import Sizes, by_property
 from modalities.molecules.symmetries import symmetries_of
+
+FEATURE_MOLECULES = 2000  # training molecules whose moments standardise features
 
 
 class Molecules(Modality):
@@ -68,6 +76,7 @@ class Molecules(Modality):
         self.properties = {name: (float(pair[0]), float(pair[1])) for name, pair in (properties or {}).items()}
         self.columns = list(columns or [])
         self.sizes_known = Sizes(list(sizes), dict(sizes_of or {}))
+        self._moments: tuple[MoleculeData, tuple[np.ndarray, np.ndarray]] | None = None
 
     @property
     def space(self) -> Product:  # type: ignore[override]
@@ -192,6 +201,34 @@ class Molecules(Modality):
             raise UserError(f"molecules know no option {', '.join(sorted(unknown))}; they know full")
         wishes = [self._wish(prompt) for prompt in prompts]
         return judge(samples, wishes, data, list(self.properties), seed, full=bool(options.get("full", False)))
+
+    def scores(  # type: ignore[override]
+        self, samples: list[Molecule], prompts: Sequence[Any], data: MoleculeData, seed: int
+    ) -> dict[str, Score]:
+        """Verdicts on each molecule, and its strain, which only a strictly valid one has."""
+        found = validity(samples)
+        strain = mmff_strain(samples).energies
+        return {
+            "strict_valid": verdicts(found.strict, "strictly valid"),
+            "valid_connected": verdicts(found.connected, "valid and connected"),
+            "stable": verdicts(stability(samples).molecules, "all atoms are stable"),
+            "strain": Score(strain, "strain of the strictly valid (MMFF94)", "lower", unit="kcal/mol"),
+        }
+
+    def features(self, samples: list[Molecule], data: MoleculeData) -> np.ndarray:  # type: ignore[override]
+        """Composition and geometry, standardised by the training molecules'."""
+        if self._moments is None or self._moments[0] is not data:
+            self._moments = data, moments(data.training_reference(FEATURE_MOLECULES, 0))
+        return features(samples, *self._moments[1])
+
+    def real(self, data: MoleculeData, n: int, seed: int) -> tuple[list[Molecule], Sequence[Any]]:  # type: ignore[override]
+        """Held-out molecules."""
+        found = data.reference(n, seed)
+        return found, [Wish(n_atoms=len(molecule)) for molecule in found]
+
+    def show(self, samples: list[Molecule], prompts: Sequence[Any]) -> list[str]:
+        """Each as balls and sticks that can be turned."""
+        return [fragment(molecule, text) for molecule, text in zip(samples, self._texts(prompts), strict=True)]
 
     def read(self, path: Path) -> Mapping[str, Any]:
         molecule = read_molecule(path)
