@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from framework.backbones.rotary import Turn, rotate, turn
+from framework.backbones.squares import cut, joined
 from framework.backbones.text import TextModel
 from framework.backbones.transformer_blocks import AdaptiveNorm, GatedPerceptron, UnitNorm
 from framework.backbones.unet_blocks import NoiseEmbedding, TextEmbedding, zeroed
@@ -85,13 +86,7 @@ class JointTransformer(nn.Module):
         Raises:
             UserError: `patch` does not divide the height and the width.
         """
-        height, width = x_t.shape[-2:]
-        if height % self.patch or width % self.patch:
-            raise UserError(
-                f"a canvas of {height}x{width} pixels cannot be cut into squares of {self.patch}; choose a patch that "
-                "divides both sides"
-            )
-        rows, columns = height // self.patch, width // self.patch
+        squares, positions = cut(x_t, self.patch)
         mask = condition["text_mask"]
         sequence, pooled = self.text(condition["tokens"], mask)
         e = self.noise(noise_level) + self.pooled(pooled)
@@ -99,14 +94,12 @@ class JointTransformer(nn.Module):
             told = condition.get(SCALE, None)
             e = e + self.scale(SCALE_STEP * (torch.ones_like(noise_level) if told is None else told))
         e = functional.silu(e)
-        positions = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(x_t.device)
         by = turn(positions, self.head_features, base=100.0)
-        squares = functional.pixel_unshuffle(x_t, self.patch).flatten(2).transpose(1, 2)
         h, words = self.stem(squares.to(self.stem.weight.dtype)), self.words(sequence.to(self.words.weight.dtype))
         for block in self.blocks:
             h, words = block(h, words, e, by, mask)
         out = self.head(self.norm(h, *self.modulation(e).chunk(2, dim=1))).to(x_t.dtype)
-        return functional.pixel_shuffle(out.transpose(1, 2).unflatten(2, (rows, columns)), self.patch)
+        return joined(out, x_t.shape[-2], self.patch)
 
 
 class Stream(nn.Module):

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from tensordict import TensorDict
 from torch import Tensor, nn
-from torch.nn import functional
 
 from framework.backbones.rotary import waves
+from framework.backbones.squares import cut, joined
 from framework.backbones.text import TextModel
 from framework.backbones.transformer import DiffusionTransformer
 from framework.errors import UserError
@@ -62,19 +62,8 @@ class PatchTransformer(nn.Module):
         Raises:
             UserError: `patch` does not divide the height and the width.
         """
-        height, width = x_t.shape[-2:]
-        if height % self.patch or width % self.patch:
-            raise UserError(
-                f"a canvas of {height}x{width} pixels cannot be cut into squares of {self.patch}; "
-                "choose a patch that divides both sides"
-            )
-        rows, columns = height // self.patch, width // self.patch
-        positions = torch.cartesian_prod(
-            torch.arange(rows, device=x_t.device), torch.arange(columns, device=x_t.device)
-        )
-        far = torch.tensor([rows, columns], device=x_t.device) - 1 - positions
+        squares, positions = cut(x_t, self.patch)
+        far = positions[-1] - positions
         place = waves(torch.cat([positions, far], dim=1), PLACE).flatten(1).to(x_t.dtype)
-        squares = functional.pixel_unshuffle(x_t, self.patch).flatten(2).transpose(1, 2)
         tokens = torch.cat([squares, place.expand(len(x_t), -1, -1)], dim=2)
-        out = self.transformer(tokens, positions, noise_level, condition)
-        return functional.pixel_shuffle(out.transpose(1, 2).unflatten(2, (rows, columns)), self.patch)
+        return joined(self.transformer(tokens, positions, noise_level, condition), x_t.shape[-2], self.patch)

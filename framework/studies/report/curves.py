@@ -61,7 +61,9 @@ def curves(
         axes.set_yscale("log")
     axes.grid(axis="y")
     axes.set_xlabel(cost)
-    axes.set_ylabel(quality)
+    label = axes.set_ylabel(quality)
+    long = text_width(quality, label.get_fontsize()) / (height - BOTTOM - TOP)
+    label.set_fontsize(label.get_fontsize() / max(1.0, long))  # not beyond the ends of its axis
     if len(points):
         _limits(axes, points, logarithmic)
         _ticks(axes, points["x"], logarithmic)
