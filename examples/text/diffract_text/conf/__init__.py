@@ -1,0 +1,1 @@
+"""The configuration that text brings along, found through an entry point."""
