@@ -9,7 +9,7 @@ import torch
 
 from framework.noise import BatchKey
 from framework.state import batch_size
-from framework.testing.subject import Passed, Subject
+from framework.testing.subject import Passed, Skipped, Subject
 from framework.testing.walks import STEPS, draw, two_solvers
 
 AGAIN = 2  # times, of which the shortest counts
@@ -19,6 +19,13 @@ def speed(subject: Subject) -> Passed:
     """How many seconds an item takes to be encoded and decoded and, with a network, a training step and a sample: for
     a first look, on this machine. Nothing is demanded.
     """
+    try:
+        return _timed(subject)
+    except Exception as error:  # what cannot be done is another check's to tell
+        raise Skipped(f"it cannot be timed: {type(error).__name__}: {error}") from error
+
+
+def _timed(subject: Subject) -> Passed:
     batch = subject.batches[0]
     rows = batch_size(subject.encode(batch)[0])
     found = {

@@ -1,1 +1,1 @@
-"""my_modality, a plugin of Diffract. Import nothing here: listing plugins must cost nothing."""
+"""my_modality, a plugin of Diffract. Listing plugins imports this: keep it empty."""
