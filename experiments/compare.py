@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -18,7 +19,11 @@ from experiments.errors import ConfigurationError
 from experiments.show import show_messages
 from experiments.studies import specs_of, study_of
 
+if TYPE_CHECKING:
+    from framework.studies.analysis import Analysis
+
 NEEDED = ("pandas", "jinja2")
+SAID = ("failures", "domains", "best")  # kinds of verdicts that are printed
 PART = re.compile(r"(\d+)/(\d+)")
 
 
@@ -61,7 +66,9 @@ def finished(out: Path, against: str | None) -> int:
     page = write(out, analysis)
     console = Console()
     for verdict in analysis.verdicts.to_dict("records"):
-        console.print(f"[bold]{verdict.get('domain', '')}[/bold] {verdict.get('sentence', verdict.get('text', ''))}")
+        if verdict["kind"] in SAID and (verdict["kind"] != "best" or verdict["metric"] in first_two(analysis, verdict)):
+            about = " · ".join(str(verdict[part]) for part in ("run", "metric") if verdict[part] == verdict[part])
+            console.print(f"[bold]{about}[/bold] {verdict['sentence']}", highlight=False)
     print(f"tables: {out / 'tables'}\nreport: {page}", flush=True)
     if against is None:
         return 0
@@ -72,6 +79,11 @@ def finished(out: Path, against: str | None) -> int:
     worse = [change for change in changes if change.verdict == "worse"]
     print(f"against {against}: {len(worse)} of {len(changes)} comparisons are worse", flush=True)
     return len(worse)
+
+
+def first_two(analysis: Analysis, verdict: Mapping[str, Any]) -> list[str]:
+    """The metrics of a verdict's run that are worth a line on the screen; the report has all."""
+    return [metric.name for metric in analysis.study.metrics.get(verdict["run"], ())][:2]
 
 
 def failed(worse: int | None) -> bool:

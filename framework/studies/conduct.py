@@ -17,9 +17,10 @@ from framework.errors import UserError
 from framework.studies.about import How, tell
 from framework.studies.cell import NOT_APPLICABLE, OK, Cell
 from framework.studies.cost import Probe
+from framework.studies.examination import Examination, examine
 from framework.studies.plan import Study, compared_cells, tuning_cells
 from framework.studies.progress import Price, price_table, watching
-from framework.studies.runner import examine, needs_reference, reference_file, run_cell, solve_reference
+from framework.studies.runner import needs_reference, reference_file, run_cell, solve_reference
 from framework.studies.runs import RunSpec, open_run, use_threads
 from framework.studies.store import StudyFolder
 from framework.studies.tuning import choose
@@ -48,13 +49,15 @@ def conduct(study: Study, specs: Sequence[RunSpec], folder: Path, how: How) -> O
     use_threads(how.threads)
     opened = [open_run(spec) for spec in specs]
     examined = {spec.file: examine(spec, study.protocol, folder) for spec in specs}
-    probes = {name: probe for name, (probe, _) in examined.items()}
-    metrics = {spec.name: examined[spec.file][1] for spec in specs}
+    probes = {name: found.probe for name, found in examined.items()}
+    metrics = {spec.name: examined[spec.file].metrics for spec in specs}
     work = _Work(study, by_model(specs), probes, store, how)
     first = tuning_cells(study, opened, probes)
     expected = compared_cells(study, opened, probes)
     tell(study, specs, probes, metrics, store, how, [*first, *expected])
     Console().print(work.price([*first, *expected]))
+    for spec in specs:
+        _foretell(study, spec, examined[spec.file], [cell for cell in expected if cell.run == spec.name])
     if first:
         work.run("tuning", first)
         if left := work.left(first):
@@ -161,6 +164,20 @@ class _Work:
         probe, config = self.probes[self._spec(cell).file], cell.method.guidance.config or {}
         guided = 1.0 if str(config.get("_target_", "Off")).endswith("Off") else 2.0
         return cell.n * guided * probe.reference * probe.per_evaluation
+
+
+def _foretell(study: Study, spec: RunSpec, found: Examination, cells: Sequence[Cell]) -> None:
+    """Say which differences the study can detect, from the pilot's scatter."""
+    from framework.studies.foresight import foresee  # pandas and SciPy's distributions: only here
+
+    methods = len({cell.method.label for cell in cells if cell.steps is not None})
+    if len(found.pilot) < 2 or methods < 2:
+        return
+    pilot = [{name: score for name, score in each.items() if study.protocol.keeps(name)} for each in found.pilot]
+    said = foresee(pilot, n=study.protocol.n * len(study.seeds), methods=methods)
+    if said:
+        print(f"{spec.name}: at this size, in four of five such studies,")
+        print("\n".join(f"  {each}" for each in said), flush=True)
 
 
 def by_model(specs: Sequence[RunSpec]) -> dict[tuple[str, str], RunSpec]:

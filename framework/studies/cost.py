@@ -29,7 +29,7 @@ from framework.studies.reference import exact, has_reference
 FEW, MORE = 2, 8
 TRIAL = 1  # samples of the trial of a reference solution
 SLOWEST = 1.3  # by so much the slowest sample of a batch, on which the others wait, takes more evaluations than one
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Probe:
         backward: those of the pass back to the input, in evaluations.
         per_evaluation: seconds of one evaluation of one sample, in a batch of the protocol's size.
         per_batch: seconds of a batch beside that.
-        judging: seconds a sample for scores, features and pictures.
+        judging: seconds a sample for scores and features.
+        per_cell: seconds a cell for the samples that are kept as files.
         reference: evaluations a sample of the reference solution without guidance; 0 where there is none.
     """
 
@@ -52,6 +53,7 @@ class Probe:
     per_evaluation: float
     per_batch: float
     judging: float
+    per_cell: float
     reference: float
     version: int = VERSION
 
@@ -70,24 +72,24 @@ class Probe:
     def seconds(self, n: int, evaluations: float, batch_size: int) -> float:
         """Of n samples, judged, on one process."""
         batches = -(-n // batch_size)
-        return n * (evaluations * self.per_evaluation + self.judging) + batches * self.per_batch
+        return n * (evaluations * self.per_evaluation + self.judging) + batches * self.per_batch + self.per_cell
 
     def per_sample(self, evaluations: float, batch_size: int) -> float:
         """Seconds that drawing one sample of a full batch takes."""
         return evaluations * self.per_evaluation + self.per_batch / batch_size
 
 
-def probe(model: Model, prompts: Sequence[Any], protocol: Protocol, judging: float) -> Probe:
-    """Measure a run, from a batch of prompts and the seconds a sample that judging took."""
+def probe(model: Model, prompts: Sequence[Any], protocol: Protocol, judging: float, per_cell: float) -> Probe:
+    """Measure a run, from a batch of prompts and the seconds that a sample's judging and a cell's files took."""
     rows = list(prompts[: protocol.batch_size])
     flops, backward = count_flops(model, rows[:2])
-    few, more = (min(_timed(model, rows, steps, protocol) for _ in range(2)) for steps in (FEW, MORE))
+    few, more = (min(_timed(model, rows, steps, protocol) for _ in range(3)) for steps in (FEW, MORE))
     further = more[1] - few[1]  # none by a solver whose evaluations are not its steps
     slope = max((more[0] - few[0]) / further if further else few[0] / few[1], 1e-9)
     parameters = sum(parameter.numel() for parameter in model.network.parameters())
     evaluations = _reference_evaluations(model, rows[:TRIAL], protocol) if has_reference(model) else 0.0
     overhead = max(few[0] - few[1] * slope, 0.0)
-    return Probe(parameters, flops, backward, slope / len(rows), overhead, judging, evaluations)
+    return Probe(parameters, flops, backward, slope / len(rows), overhead, judging, per_cell, evaluations)
 
 
 def warm_up(model: Model, prompts: Sequence[Any], protocol: Protocol) -> None:

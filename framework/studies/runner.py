@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,15 @@ import torch
 
 from framework.errors import UserError
 from framework.grids.fitted import Fitted
-from framework.studies.cell import FAILED, NOT_APPLICABLE, OK, Cell, Choice, Protocol, digest
-from framework.studies.cost import Probe, probe, warm_up
+from framework.studies.cell import FAILED, NOT_APPLICABLE, OK, Cell, Protocol, digest
+from framework.studies.cost import Probe, warm_up
 from framework.studies.drawing import Batch, Sampler, distances, draw
-from framework.studies.judging import SETS, catalogue, parts_of_real, real_features, set_metrics, without_blocks
+from framework.studies.judging import SETS, parts_of_real, real_features, set_metrics, without_blocks
 from framework.studies.plan import sampler_of
 from framework.studies.reference import Reference, has_reference, nothing, solve
 from framework.studies.runs import Opened, RunSpec, open_run, use_threads
 from framework.studies.store import StudyFolder
 
-TRIAL_STEPS = 20  # of the samples that judging is tried on
 SHOWN = "show.json"  # the samples as fragments of HTML
 NOT_FINITE = "{count} of {n} samples are not finite: the method is not stable here at so few steps"
 
@@ -74,12 +73,15 @@ def run_cell(cell: Cell, spec: RunSpec, folder: Path, made: Probe, threads: int)
         columns, features, samples = _judged(cell, opened, spec, store, prompts, batches)
         sets, left_out = _sets(cell, opened, spec, store, features)
 
-        def show(to: Path) -> None:
-            _show(opened, samples[: cell.protocol.shown], prompts[: cell.protocol.shown], cell, to)
+        about = {"model": spec.name, "method": cell.method.label, "seed": str(cell.seed), "budget": f"{cell.budget:g}"}
+        shown = cell.protocol.shown
+
+        def write(to: Path) -> None:
+            show(opened, samples[:shown], prompts[:shown], about, to)
 
         record |= {"status": OK, "reason": "", "cost": cost_of(batches, made) | extra}
         record |= {"set_metrics": sets, "set_left_out": left_out}
-        store.write_cell(record, columns, features, show if cell.protocol.shown else None)
+        store.write_cell(record, columns, features, write if shown else None)
         return OK, time.perf_counter() - start
     except (UserError, NotFinite) as error:
         status, reason, trace = (NOT_APPLICABLE if isinstance(error, UserError) else FAILED), str(error), ""
@@ -188,43 +190,9 @@ def real_file(spec: RunSpec, protocol: Protocol) -> str:
     return f"{spec.file}-real-{digest([spec.data, protocol.real])}.safetensors"
 
 
-def _show(opened: Opened, samples: Any, prompts: Sequence[Any], cell: Cell, folder: Path) -> None:
+def show(opened: Opened, samples: Any, prompts: Sequence[Any], about: Mapping[str, str], folder: Path) -> None:
+    """Write samples in the format of their field, and as fragments of HTML for the report."""
     modality = opened.model.modality
-    about = {
-        "model": opened.spec.name,
-        "method": cell.method.label,
-        "seed": str(cell.seed),
-        "budget": f"{cell.budget:g}",
-    }
     rows = [{"prompt": str(prompt), "index": str(i), **about} for i, prompt in enumerate(prompts)]
     modality.render(samples, prompts, folder, rows)
     (folder / SHOWN).write_text(json.dumps(modality.show(samples, prompts)) + "\n")
-
-
-def examine(
-    spec: RunSpec, protocol: Protocol, folder: Path, choice: Choice | None = None
-) -> tuple[Probe, list[dict[str, Any]]]:
-    """A run's cost and what is measured of it; measured once, and kept in the study's folder."""
-    store = StudyFolder(folder)
-    opened = open_run(spec)
-    name = f"probe/{spec.file}-{digest(protocol.settles)}.json"
-    kept = store.json(name) or {}
-    known = Probe.of(kept.get("cost"))
-    if known is not None and "metrics" in kept:
-        return known, kept["metrics"]
-    prompts = opened.prompts(protocol.n, 0)
-    warm_up(opened.model, prompts, protocol)
-    rows = prompts[: protocol.batch_size]
-    drawn = opened.model.sample(rows, steps=min(opened.model.defaults.steps, TRIAL_STEPS), batch_size=len(rows))
-    modality, scores = opened.model.modality, {}
-    features = real_features(opened, protocol, store.references / real_file(spec, protocol))
-    start = time.perf_counter()
-    if opened.data is not None:
-        scores = modality.scores(drawn.samples, rows, opened.data, 0)
-        if features is not None:
-            modality.features(drawn.samples, opened.data)
-    judging = (time.perf_counter() - start) / len(rows)
-    found = probe(opened.model, prompts, protocol, judging)
-    metrics = catalogue(opened, protocol, features, scores)
-    store.write_json(name, {"run": spec.name, "cost": found.plain(), "metrics": metrics})
-    return found, metrics

@@ -17,8 +17,9 @@ from framework.studies import runner
 from framework.studies.cell import Cell, Choice, Method, Protocol
 from framework.studies.cost import Probe
 from framework.studies.drawing import Sampler, distances, draw
+from framework.studies.examination import examine
 from framework.studies.reference import Reference
-from framework.studies.runner import examine, reference_file, run_cell, solve_reference
+from framework.studies.runner import reference_file, run_cell, solve_reference
 from framework.studies.runs import Opened, RunSpec, open_run
 from framework.studies.store import StudyFolder
 from tests.judged_points import save_run, spec
@@ -42,7 +43,7 @@ def opened(run: RunSpec) -> Opened:
 def study(run: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[StudyFolder, Probe]]:
     store = StudyFolder(tmp_path_factory.mktemp("study"))
     store.prepare()
-    yield store, examine(run, PROTOCOL, store.path)[0]
+    yield store, examine(run, PROTOCOL, store.path).probe
 
 
 def cell(opened: Opened, solver: str, steps: int, **changes: object) -> Cell:
@@ -174,7 +175,7 @@ def test_what_does_not_apply_is_a_cell_with_the_reason(opened: Opened, study: tu
 
 
 def test_real_items_say_what_can_be_reached(run: RunSpec, study: tuple[StudyFolder, Probe]) -> None:
-    metrics = {entry["name"]: entry for entry in examine(run, PROTOCOL, study[0].path)[1]}
+    metrics = {entry["name"]: entry for entry in examine(run, PROTOCOL, study[0].path).metrics}
     assert set(metrics) == {"error", "side", "distance", "frechet", "kid", "coverage"}
     assert metrics["side"]["ceiling"] == 1.0 and metrics["side"]["kind"] == "binary"
     assert metrics["distance"]["ceiling"] < 0.5 and metrics["error"]["ceiling"] is None

@@ -38,7 +38,7 @@ def test_pictures_obey_the_captions_that_they_were_drawn_for_and_no_others() -> 
 
     data = ShapesData(size=16, train_length=64, validation_length=16)
     data.setup("fit")
-    images = Images(TextCondition.__new__(TextCondition), size=data.size, channels=3)
+    images = Images(TextCondition(tokenizer=None), size=data.size, channels=3)  # type: ignore[arg-type]
     samples, captions = images.real(data, 6, 0)
     assert images.scores(samples, captions, data, 0)["caption"].values.tolist() == [1.0] * 6
     moved = captions[1:] + captions[:1]
