@@ -1,0 +1,1 @@
+"""Video as a plugin of Diffract: short clips, described in words."""

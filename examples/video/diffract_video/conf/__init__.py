@@ -1,0 +1,1 @@
+"""The configuration that video brings along, found through an entry point."""
