@@ -1,10 +1,20 @@
-"""What several tests of images need."""
+"""What several tests need: a text model of random weights, and Hydra as new in every test."""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def hydra_forgets() -> Iterator[None]:
+    """A command that ran in this process leaves its job behind, of which the next test would take the overrides."""
+    yield
+    if "hydra.core.hydra_config" in sys.modules:
+        sys.modules["hydra.core.hydra_config"].HydraConfig.instance().cfg = None
 
 
 @pytest.fixture(scope="session")
