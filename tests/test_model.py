@@ -9,7 +9,7 @@ from tensordict import TensorDict
 from framework.grids import Karras
 from framework.guidance.classifier_free import ClassifierFree
 from framework.modality import drop
-from framework.model import Trajectory
+from framework.samples import Trajectory
 from framework.schedules import LinearVP
 from framework.solvers.ddim import DDPM
 from framework.solvers.edm import Heun

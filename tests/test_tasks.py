@@ -22,8 +22,9 @@ from framework.editing.windows import Windows
 from framework.errors import UserError
 from framework.grids import Karras
 from framework.guidance.classifier_free import ClassifierFree
-from framework.model import Model, Trajectory
+from framework.model import Model
 from framework.parametrizations import V
+from framework.samples import Trajectory
 from framework.schedules import Flow, LinearVP
 from framework.solvers.ddim import DDIM, DDPM
 from framework.spaces import Masked

@@ -15,7 +15,7 @@ import yaml
 from framework.build import MODEL_FOLDER, USER_CONFIG, build
 from framework.errors import UserError
 from framework.files import sha256
-from framework.modality import JudgeData
+from framework.judged import JudgeData
 from framework.model import Model
 from framework.store import CONFIG, WEIGHTS, find_folder, load, read
 from framework.studies.cell import digest

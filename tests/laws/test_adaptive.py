@@ -18,11 +18,11 @@ from framework.denoiser import Prediction
 from framework.grids import UniformTime
 from framework.guidance.classifier_free import ClassifierFree
 from framework.ledger import Ledger
-from framework.model import Trajectory
 from framework.noise import SampleKey
 from framework.ode import DOP853_TABLEAU, DORMAND_PRINCE, Tableau, attempt, segments
 from framework.processes.process import Process
 from framework.sampler import Loop, Progress, sample
+from framework.samples import Trajectory
 from framework.schedules import EDM, Cosine, Flow, LinearVP, Schedule
 from framework.solvers.adaptive import DOP853, RK45, Adaptive, reference
 from framework.spaces import Euclidean, Product

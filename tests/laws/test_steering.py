@@ -26,10 +26,11 @@ from framework.errors import UserError
 from framework.grids import UniformTime
 from framework.guidance.classifier_free import ClassifierFree
 from framework.ledger import Ledger
-from framework.model import Model, Trajectory
+from framework.model import Model
 from framework.noise import BatchKey, NoiseKey, SampleKey
 from framework.parametrizations import V
 from framework.sampler import Loop, Progress
+from framework.samples import Trajectory
 from framework.schedules import Cosine, Flow, Schedule
 from framework.self_conditioning import Remembering
 from framework.solvers.adaptive import RK45

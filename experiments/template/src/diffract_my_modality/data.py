@@ -1,7 +1,7 @@
 """Toy data: curves of three shapes, drawn and not downloaded. REPLACE this file by your own data.
 
 A data module is a LightningDataModule whose batches are mappings. What is in them is between it and `encode` in
-modality.py; Diffract itself asks for `prompts` and `reference` alone (`framework.modality.JudgeData`). `TwoSets` makes
+modality.py; Diffract itself asks for `prompts` and `reference` alone (`framework.judged.JudgeData`). `TwoSets` makes
 loaders that go on where an interrupted run was. Let all that is random be a function of the seed and the item's number
 (`uniforms`), and two runs of one seed are one run.
 
