@@ -15,13 +15,14 @@ from experiments.models import load_run, sampling_choices
 from experiments.record import facts, recalled
 from experiments.show import sampling_bar
 
+SHOWN = 64  # of a data set, on the sheet
 GENERATE = {"_target_": "framework.editing.requests.Generate"}
 
 
 def run(config: DictConfig | dict[str, Any]) -> None:
     """Sample as the configuration says; what is wrong with it is said before the model is loaded, where it can be."""
     from framework.build import build
-    from framework.model import Trajectory
+    from framework.samples import Trajectory
 
     settings = plain(config)
     first = 0
@@ -39,6 +40,11 @@ def run(config: DictConfig | dict[str, Any]) -> None:
     trajectory = Trajectory()
     check_watching(settings, count * int(task.get("particles", 1)))
     model = load_run(settings)
+    if settings["dataset"] and prompts == [None]:
+        prompts, settings = list(model.modality.examples(settings["n"])), settings | {"n": 1}
+    place = out / "dataset"
+    if settings["dataset"]:
+        check_dataset(model.modality, place)
     tasks = request.tasks(model.modality)
     hooks = [trajectory] if settings["trajectory"] else []
     if settings["preview"]:
@@ -67,6 +73,10 @@ def run(config: DictConfig | dict[str, Any]) -> None:
         samples = model.modality.marked(samples, str(settings["watermark"]))
     out.mkdir(parents=True, exist_ok=True)
     drawn = [prompt for part in parts for prompt in part.prompts]
+    if settings["dataset"]:
+        written = model.modality.dataset(samples, drawn, place, rows)
+        print(f"wrote a data set of {len(written)} files: data.path={place}")
+        samples, drawn, rows = samples[:SHOWN], drawn[:SHOWN], rows[:SHOWN]
     files = model.modality.render(samples, drawn, out, rows)
     if settings["trajectory"]:
         states = [model.modality.decode(state, parts[0].condition) for state in trajectory.cleans]
@@ -118,6 +128,17 @@ def preview(modality: Any, out: Path, every: int) -> Any:
             print(f"previews: {files[0]}", flush=True)
 
     return Preview(modality, out / "preview", every, done)
+
+
+def check_dataset(modality: Any, place: Path) -> None:
+    """Make the folder of a data set; ConfigurationError where there is one, or this kind of data is not written so."""
+    from framework.exchange import Exchanged
+
+    if type(modality).dataset is Exchanged.dataset:
+        raise ConfigurationError(f"{modality.name} samples are not written as a data set; leave out dataset=true")
+    if place.exists():
+        raise ConfigurationError(f"{place} is there already; give another out=")
+    place.mkdir(parents=True)
 
 
 def next_folder(parent: Path) -> Path:

@@ -7,6 +7,7 @@ and splitting are the same for all of them and live in `image_set`.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.data.bad_items import BadItem, DataError
+from framework.files import write_text
 
 CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 IMAGE_COLUMNS, LABEL_COLUMNS = ("img", "image"), ("label", "fine_label")
@@ -172,6 +174,28 @@ def list_folder(folder: Path) -> Listing:
         items.append(EncodedImage(names[file], file, text, index.get(classes[file], -1)))
     bad = tuple(BadItem(name, "named in the metadata, but there is no such image") for name in texts)
     return Listing(str(folder), items, tuple(class_names), bad)
+
+
+def class_folder(name: str) -> Path:
+    """The subfolder of the images of a class, the folder itself for no class.
+
+    Raises:
+        DataError: a folder of that name would lie elsewhere.
+    """
+    folder = Path(name)
+    if folder.is_absolute() or ".." in folder.parts:
+        raise DataError(f"the class {name!r} cannot be the name of a folder, as a data set of classes needs it")
+    return folder
+
+
+def write_captions(folder: Path, files: Sequence[Path], texts: Sequence[str]) -> Path:
+    """The captions of images in a folder as its metadata.csv."""
+    lines = io.StringIO(newline="")
+    rows = csv.writer(lines)
+    rows.writerow(["file_name", "text"])
+    rows.writerows((file.relative_to(folder).as_posix(), text) for file, text in zip(files, texts, strict=True))
+    write_text(folder / "metadata.csv", lines.getvalue())
+    return folder / "metadata.csv"
 
 
 def _metadata(folder: Path) -> dict[str, str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,12 +24,18 @@ from framework import load
 from framework.backbones.text import WordTokenizer
 from framework.build import check
 from framework.conditions import ClassCondition, TextCondition, Unconditional
+from framework.errors import DataError
 from framework.guidance.off import Off
 from framework.metrics.measurement import read_metrics
 from framework.modality import drop
 from framework.plugins import load_modality
 from modalities.images.data import ShapesData
+from modalities.images.digits import DIGIT_NAMES
+from modalities.images.image_set import ImageSet
 from modalities.images.modality import Images
+from modalities.images.sources import list_path
+
+ROOT = Path(__file__).parents[2]
 
 PRESETS = [
     "images/cifar10",
@@ -168,6 +177,48 @@ def test_prompts_from_a_file(digits: Path, tmp_path: Path) -> None:
     assert len(list(out.glob("0*.png"))) == 4
     with pytest.raises(ConfigurationError, match="there is no such file"):
         go(sample, "sample", f"run={digits}", "prompts_file=nowhere.txt")
+
+
+def test_samples_are_a_data_set_to_train_on(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "many"
+    go(sample, "sample", f"run={digits}", "dataset=true", "n=20", "steps=1", f"out={out}")
+    listing = list_path(out / "dataset")
+    assert set(listing.class_names) == set(DIGIT_NAMES) and not listing.bad
+    assert Counter(item.label for item in listing.items) == dict.fromkeys(range(10), 2)
+    assert (out / "sheet.png").is_file()
+    with pytest.raises(ConfigurationError, match="is there already"):
+        go(sample, "sample", f"run={digits}", "dataset=true", "n=20", "steps=1", f"out={out}")
+
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    example = importlib.import_module("synthetic_data")
+    words = ["--run", digits, "--synthetic", out / "dataset", "--real", 100, "--seeds", 2, "--steps", 40]
+    accuracies = example.main([*map(str, words), "--out", str(tmp_path / "accuracies.json")])
+    assert accuracies.keys() == {"20 synthetic", "100 real", "100 real and 20 synthetic"}
+    # One step of a model that has hardly been trained makes noise, from which nothing is learnt.
+    assert np.mean(accuracies["100 real"]) > 0.6 > 0.4 > np.mean(accuracies["20 synthetic"])
+    assert json.loads((tmp_path / "accuracies.json").read_text()) == accuracies
+    assert "100 real and 20 synthetic" in capsys.readouterr().out
+
+
+def test_a_data_set_of_captions_and_of_classes_reads_back(tmp_path: Path) -> None:
+    pixels = torch.randint(256, (3, 3, 8, 8), dtype=torch.uint8)
+    captions = Images(TextCondition(WordTokenizer(length=8)), size=8, channels=3)
+    prompts = ["a red, round thing", 'a "quoted" one', ""]
+    rows: list[dict[str, str]] = [{"prompt": prompt} for prompt in prompts]
+    captions.dataset(pixels, prompts, tmp_path / "captions", rows)
+    read = ImageSet(list_path(tmp_path / "captions"), 8)
+    assert [item["caption"] for item in read] == prompts  # type: ignore[attr-defined]
+    assert torch.equal(torch.stack([read[i]["image"] for i in range(3)]), pixels)
+
+    classes = Images(ClassCondition(["cat", "n/a"]), size=8, channels=3)
+    classes.dataset(pixels, [1, "cat", None], tmp_path / "classes", rows)
+    listing = list_path(tmp_path / "classes")
+    names = [listing.class_names[item.label] if item.label >= 0 else None for item in listing.items]
+    assert names == [None, "cat", "n/a"]
+    with pytest.raises(DataError, match="cannot be the name of a folder"):
+        Images(ClassCondition(["../cat"]), size=8, channels=3).dataset(pixels[:1], [0], tmp_path / "out", rows[:1])
 
 
 @pytest.mark.parametrize("backbone", ["diffusers_text", "unet_text"])
