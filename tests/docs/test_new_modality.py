@@ -74,6 +74,7 @@ def test_all_commands_succeed_and_leave_what_the_page_says(followed: Path, compu
     assert (followed / "outputs/toy/model/model.safetensors").is_file()
     assert len(list((followed / "outputs/toy/samples").glob("0001/sheet.png"))) == 1
     assert len(list((followed / "outputs/toy").glob("framework.solvers*/metrics.json"))) == 2
+    assert "dpmpp_2m" in (followed / "outputs/study/report.html").read_text()
 
 
 def test_the_trained_plugin_is_as_good_as_the_page_says(followed: Path) -> None:
