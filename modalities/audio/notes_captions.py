@@ -178,8 +178,11 @@ def parse_caption(text: str) -> Piece:
         word = SYNONYMS.get(word, word)
         attribute = next((name for name, valid in ATTRIBUTES.items() if word in valid), None)
         if attribute is not None:
-            if said.setdefault(attribute, word) != word:
-                raise PromptError(f"prompt {text!r}: {said[attribute]!r} and {word!r} are both a {attribute}; say one")
+            before = said.setdefault(attribute, word)
+            if {before, word} == {"short", "plucked"}:  # "a short pluck, fading": a pluck is short, and what is heard
+                said[attribute] = "plucked"
+            elif before != word:
+                raise PromptError(f"prompt {text!r}: {before!r} and {word!r} both say the {attribute}; choose one")
         elif word not in FILLERS:
             pitches.append(_pitch(word, text))
     if not pitches:

@@ -93,6 +93,11 @@ def test_parse_reads_synonyms_and_any_order():
     assert parse_caption("E4 and C4") == parse_caption("C4 and E4")
 
 
+@pytest.mark.parametrize("text", ["a short bright C4 pluck, fading", "a plucked, short and bright C4"])
+def test_a_short_pluck_is_a_pluck(text):
+    assert parse_caption(text) == Piece.of(60, timbre="bright", envelope="plucked")
+
+
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
@@ -101,7 +106,8 @@ def test_parse_reads_synonyms_and_any_order():
         ("a xylophone C4", "timbre: pure, hollow, bright, organ, reed"),
         ("a soft organ", "names no note"),
         ("", "names no note"),
-        ("a soft loud C4", "'soft' and 'loud' are both a loudness"),
+        ("a soft loud C4", "'soft' and 'loud' both say the loudness"),
+        ("a short swelling C4", "'short' and 'swelling' both say the envelope"),
         ("a soft F#", "needs its octave, such as F#4"),
         ("C2", "C2 is outside of the notes that can be played, E3 to B5"),
         ("C9", "E3 to B5"),
