@@ -133,6 +133,9 @@ def _unknown_key(key: str, command: str, overrides: Sequence[str]) -> str:
     siblings = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == parent]
     # 'max_steps' alone is as clear a wish for 'trainer.max_steps' as a slip of the finger is.
     same = [name for name in known if name.rpartition(".")[2] == leaf]
+    if not siblings and parent in settings.groups:
+        options = ", ".join(choices(parent, command))
+        return f"'{key}' needs a {parent}: say which, as in {parent}=NAME {key}=...; {parent} can be: {options}"
     if parent and siblings:
         hint = nearest(leaf, siblings, f"{parent}.") or f"; {parent} has: {', '.join(siblings)}"
     elif same:

@@ -140,6 +140,7 @@ WRONG = [
     (("sample", "run=x", "solver=heunn"), "did you mean 'heun'?"),
     (("sample", "run=x", "trainer=cpu"), "there is no 'trainer'"),
     (("sample", "run=x", "guidance=cfg", "guidance.scal=3"), "did you mean 'guidance.scale'?"),
+    (("sample", "run=x", "guidance.scale=3"), "as in guidance=NAME guidance.scale=...; guidance can be: cfg,"),
     (("sample", "-m", "run=x", "solver=ddim,heunn"), "did you mean 'heun'?"),
     (("sample", "run=${nope}"), "nope"),
     (("modalities", "--laod"), "--load"),

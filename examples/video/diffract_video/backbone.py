@@ -1,6 +1,7 @@
 """A transformer of clips whose attention is factorised: over the patches of a frame, then over the frames of a patch.
 
     frames (B, T, C, H, W) -> patches (B, T, S, width) -> [space: B T rows of S tokens; time: B S rows of T tokens] x n
+    -> frames -> + two convolutions of them and x_t: outlines run across patches, whose tokens know each its own pixels
 
 The blocks are the diffusion transformer's (Peebles & Xie 2022, arXiv:2212.09748). That half of them see space and half
 see time is "factorised self-attention" (Arnab et al. 2021, arXiv:2103.15691; in diffusion Ho et al. 2022,
@@ -61,6 +62,11 @@ class SpaceTimeTransformer(nn.Module):
         self.time = nn.ModuleList(TransformerBlock(width, heads, hidden, None, 0.0) for _ in range(layers))
         self.norm, self.modulation = AdaptiveNorm(width), zeroed(nn.Linear(width, 2 * width))
         self.head = zeroed(nn.Linear(width, size))
+        self.finish = nn.Sequential(
+            nn.Conv2d(2 * channels, width // 2, 3, padding=1),
+            nn.SiLU(),
+            zeroed(nn.Conv2d(width // 2, channels, 3, padding=1)),
+        )
 
     def forward(
         self, x_t: Float[Tensor, "b t c h w"], noise_level: Float[Tensor, " b"], condition: TensorDict
@@ -92,4 +98,6 @@ class SpaceTimeTransformer(nn.Module):
             h = time(h.transpose(1, 2).flatten(0, 1), e_square, in_time, None, None, None)
             h = h.unflatten(0, (batch, rows * columns)).transpose(1, 2)
         out = self.head(self.norm(h.flatten(1, 2), *self.modulation(e).chunk(2, dim=1))).unflatten(1, (frames, -1))
-        return functional.pixel_shuffle(out.transpose(2, 3).unflatten(3, (rows, columns)), self.patch)
+        drawn = functional.pixel_shuffle(out.transpose(2, 3).unflatten(3, (rows, columns)), self.patch)
+        both = torch.cat([drawn, x_t], dim=2).flatten(0, 1)
+        return drawn + self.finish(both).unflatten(0, (batch, frames))

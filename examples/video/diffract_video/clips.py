@@ -1,9 +1,9 @@
 """Made clips: one coloured shape that moves over a dark ground, and what is said of it.
 
-    a red square moving left        a blue circle moving up
+    a red bar moving left        a blue ball moving up
 
-Shapes are balls of three norms of the offset from their centre: circle |.|_2, square |.|_inf, diamond |.|_1. A pixel is
-covered by clip(r - norm + 1/2, 0, 1) of it. All is a function of (seed, stream, item) alone.
+Shapes are where a norm of the offset from their centre is at most r: a ball, a lying bar, a standing pole, of one area.
+A pixel is covered by clip(r - norm + 1/2, 0, 1) of it. All is a function of (seed, stream, item) alone.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ COLOURS = {
     "white": (240, 240, 240),
 }
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}  # x grows to the right, y downwards
+LONG, THIN = 1.3, np.pi / 4 / 1.3  # half-sides of a bar and a pole, in radii of the ball of the same area
 NORMS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "circle": np.hypot,
-    "square": lambda x, y: np.maximum(abs(x), abs(y)) * 1.13,  # scaled so that all have about one area
-    "diamond": lambda x, y: (abs(x) + abs(y)) * 0.8,
+    "ball": np.hypot,
+    "bar": lambda x, y: np.maximum(abs(x) / LONG, abs(y) / THIN),
+    "pole": lambda x, y: np.maximum(abs(x) / THIN, abs(y) / LONG),
 }
 GROUND, GROUND_JITTER, COLOUR_JITTER = 24.0, 8.0, 12.0
-RADIUS, WAY = (0.14, 0.18), (0.48, 0.56)  # from, to: of a shape, and of its way in all, in units of the canvas
+RADIUS, WAY = (0.15, 0.18), (0.42, 0.50)  # from, to: of a shape, and of its way in all, in units of the canvas
 WIDTH = 10  # random numbers of a clip
 
 
@@ -69,8 +70,8 @@ def draw(
     radius = RADIUS[0] + (RADIUS[1] - RADIUS[0]) * u[:, 0]
     way = np.array([DIRECTIONS[subject.direction] for subject in subjects], float)
     way *= (WAY[0] + (WAY[1] - WAY[0]) * u[:, 1])[:, None]
-    low = np.maximum(-way, 0) + radius[:, None]
-    high = 1 - np.maximum(way, 0) - radius[:, None]
+    low = np.maximum(-way, 0) + LONG * radius[:, None]
+    high = 1 - np.maximum(way, 0) - LONG * radius[:, None]
     start = low + (high - low) * u[:, 2:4]
     centre = size * (start[:, None] + way[:, None] * np.linspace(0, 1, frames)[:, None])  # (n, t, 2)
     ground = GROUND + GROUND_JITTER * (2 * u[:, 4:5] - 1)

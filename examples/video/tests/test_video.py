@@ -90,9 +90,9 @@ def test_a_frame_sees_others_through_time_and_space():
     """A patch reaches its own place in all frames by the blocks over time, and all places by both kinds."""
     modality, net = video(), shaken(network()).eval()
     x = torch.randn(1, FRAMES, 3, SIZE, SIZE).requires_grad_()
-    net(x, torch.full((1,), 300.0), modality.parse(["a red circle moving up"]))[0, 0, :, 0, 0].sum().backward()
+    net(x, torch.full((1,), 300.0), modality.parse(["a red ball moving up"]))[0, 0, :, 0, 0].sum().backward()
     assert bool((x.grad[0, -1].abs().sum(0) > 0).all()), "even the far corner of the last frame"
-    text = [net(x, torch.full((1,), 300.0), modality.parse([f"a red circle moving {way}"])) for way in ("up", "down")]
+    text = [net(x, torch.full((1,), 300.0), modality.parse([f"a red ball moving {way}"])) for way in ("up", "down")]
     assert float((text[0] - text[1]).detach().abs().max()) > 1e-3
     with pytest.raises(UserError, match="squares"):
         net(torch.randn(1, 2, 3, 18, 18), torch.zeros(1), modality.parse([""]))
@@ -129,7 +129,7 @@ def test_the_first_frames_of_a_file_stay(clips, tmp_path):
     model = Model(modality, network(), Flow(), Data())
     [file, _] = [f for f in modality.render(torch.from_numpy(clips[:1]), [None], tmp_path, [{}]) if f.suffix != ".mp4"]
     tasks = Inpaint(str(file), keep="frames=0-3", resampling=1).tasks(modality)
-    made = model.sample("a red circle moving left", n=2, steps=4, tasks=tasks).samples
+    made = model.sample("a red ball moving left", n=2, steps=4, tasks=tasks).samples
     given = modality.read(file)["video"][0]
     for clip in made:
         assert int((clip[:3].int() - given[:3].int()).abs().max()) <= 1
