@@ -12,34 +12,12 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# Each command in a process of its own, which has the packages already: to import them takes longer than most commands.
-COMMANDS = """
-import json, os, shlex, sys
-import experiments.train, framework.store, framework.training.run, lightning, torch
-from experiments.cli import main
-
-for words in json.loads(sys.argv[1]):
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        sys.argv = ["diffract", *words]
-        code = 1
-        try:
-            main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
-        sys.exit("failed: diffract " + shlex.join(words))
-"""
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -51,16 +29,42 @@ def commands(page: Path) -> list[str]:
     return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
-def run(code: str, folder: Path, *words: str) -> None:
-    done = subprocess.run([sys.executable, "-c", code, *words], cwd=folder, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+class Runner:
+    """Runs commands and Python in a folder, each in a process of its own: see `warm`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("warm.py"))],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def python(self, code: str) -> None:
+        self._do("a piece of Python", {"code": code})
+
+    def commands(self, lines: list[str]) -> None:
+        for line in lines:
+            self._do(line, {"words": shlex.split(line)[1:]})
+
+    def end(self) -> None:
+        self.process.communicate()
+
+    def _do(self, name: str, what: dict[str, Any]) -> None:
+        said = self.folder / "said.txt"
+        said.unlink(missing_ok=True)
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"folder": str(self.folder), "said": str(said), **what}) + "\n")
+        self.process.stdin.flush()
+        code = self.process.stdout.readline().strip()
+        assert code == "0", f"{name} ended with {code or 'the process'}:\n{said.read_text()[-6000:]}"
 
 
-def run_commands(lines: list[str], folder: Path) -> None:
-    run(COMMANDS, folder, json.dumps([shlex.split(line)[1:] for line in lines]))
-
-
-def with_a_model(place: Path) -> Path:
-    """The folder with a model of a few steps at outputs/shapes, which pages may use."""
-    run_commands(["diffract train experiment=images/shapes run=outputs/shapes debug=fast"], place)
-    return place
+def with_a_model(place: Path) -> Iterator[Runner]:
+    """A folder with a model of a few steps at outputs/shapes, which pages may use."""
+    runner = Runner(place)
+    runner.commands(["diffract train experiment=images/shapes run=outputs/shapes debug=fast"])
+    yield runner
+    runner.end()

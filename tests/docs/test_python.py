@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import PAGES, blocks, run, with_a_model
+from tests.docs.pages import PAGES, Runner, blocks, with_a_model
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return with_a_model(tmp_path_factory.mktemp("docs"))
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    yield from with_a_model(tmp_path_factory.mktemp("docs"))
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)
-def test_python(page: Path, folder: Path) -> None:
-    run("\n".join(blocks(page, "python")), folder)
+def test_python(page: Path, runner: Runner) -> None:
+    runner.python("\n".join(blocks(page, "python")))
 
 
 def test_links_lead_somewhere() -> None:
