@@ -108,8 +108,7 @@ class NetworkDenoiser:
 
     Raises:
         UserError: the network predicts noise on a schedule that ends without any data (alpha = 0), where the clean
-        mean
-            cannot be recovered from it.
+            mean cannot be recovered from it.
     """
 
     def __init__(
