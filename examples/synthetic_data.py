@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, list[float]]:
         mean, half = float(np.mean(values)), float("nan")
         if len(values) > 1:
             half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-        shown.add_row(name, f"{mean:.1%}", f"{mean - half:.1%} to {mean + half:.1%}")
+        shown.add_row(name, f"{mean:.1%}", f"{max(mean - half, 0):.1%} to {min(mean + half, 1):.1%}")
     Console().print(f"{len(held_out[0])} held-out images, {asked.seeds} classifiers of each kind", shown)
     if asked.out is not None:
         asked.out.parent.mkdir(parents=True, exist_ok=True)
