@@ -74,6 +74,7 @@ def run(config: DictConfig | dict[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     drawn = [prompt for part in parts for prompt in part.prompts]
     if settings["dataset"]:
+        place.mkdir(parents=True)
         written = model.modality.dataset(samples, drawn, place, rows)
         print(f"wrote a data set of {len(written)} files: data.path={place}")
         samples, drawn, rows = samples[:SHOWN], drawn[:SHOWN], rows[:SHOWN]
@@ -131,14 +132,13 @@ def preview(modality: Any, out: Path, every: int) -> Any:
 
 
 def check_dataset(modality: Any, place: Path) -> None:
-    """Make the folder of a data set; ConfigurationError where there is one, or this kind of data is not written so."""
+    """ConfigurationError where there is a data set already, or this kind of data is not written as one."""
     from framework.exchange import Exchanged
 
     if type(modality).dataset is Exchanged.dataset:
         raise ConfigurationError(f"{modality.name} samples are not written as a data set; leave out dataset=true")
     if place.exists():
         raise ConfigurationError(f"{place} is there already; give another out=")
-    place.mkdir(parents=True)
 
 
 def next_folder(parent: Path) -> Path:

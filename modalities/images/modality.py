@@ -156,10 +156,7 @@ class Images(JudgedImages):
     ) -> list[Path]:
         """A PNG for each sample, with its metadata inside, and sheet.png."""
         texts = self._texts(prompts)
-        files = [
-            save_png(image, folder / f"{i:05d}.png", dict(row))
-            for i, (image, row) in enumerate(zip(samples, metadata, strict=True))
-        ]
+        files = _save_each(samples, [folder] * len(texts), metadata)
         sheet = sheet_of(samples, texts, metadata)
         return [*files, save_png(sheet, folder / "sheet.png", {"prompts": "\n".join(texts)})]
 
@@ -169,11 +166,7 @@ class Images(JudgedImages):
         """A subfolder for each class, or captions in metadata.csv, as `sources.list_folder` reads them."""
         texts = self._texts(prompts)
         of_classes = isinstance(self.conditions, ClassCondition)
-        folders = [class_folder(text if of_classes else "") for text in texts]
-        files = [
-            save_png(image, folder / place / f"{i:05d}.png", dict(row))
-            for i, (image, place, row) in enumerate(zip(samples, folders, metadata, strict=True))
-        ]
+        files = _save_each(samples, [folder / class_folder(text if of_classes else "") for text in texts], metadata)
         if not isinstance(self.conditions, TextCondition):
             return files
         return [*files, write_captions(folder, files, texts)]
@@ -247,3 +240,11 @@ class Images(JudgedImages):
         if "names" in condition and "num_classes" in backbone and backbone["num_classes"] is None:
             backbone["num_classes"] = len(condition["names"])
         return config
+
+
+def _save_each(samples: Tensor, folders: Sequence[Path], metadata: Sequence[Mapping[str, str]]) -> list[Path]:
+    """A numbered PNG for each sample, in its folder."""
+    return [
+        save_png(image, folder / f"{i:05d}.png", dict(row))
+        for i, (image, folder, row) in enumerate(zip(samples, folders, metadata, strict=True))
+    ]
