@@ -3,11 +3,11 @@ r"""What errors are measured on: a network, noise, and the exact solution of its
 Every deterministic solver approximates the same map, from the state x_T = sigma_T z to the sample. On a bed all runs
 start from the same z at the same noise level, are held against the same exact solution, and ask the same network, whose
 clean mean is handed out at whatever (alpha, sigma) the caller's state has, on its schedule and not on a rounded time.
-There are three beds of each network:
+There are up to three beds of a network:
 
     noise           from alpha = 0 to the data: straight paths (rectified flow), and diffusers' iPNDM
     table           from sigma / alpha = 157.4, where DDPM's table of 1000 betas ends, to the data
-    table to 0.01   from there to the table's first entry, where some of diffusers' schedulers end
+    table to 0.01   from there to the table's first entry, where some of diffusers' schedulers end: the mixture's alone
 
 A run that starts a little below that (diffusers' flow spacings start at sigma = 0.999) gets the state there on the
 exact trajectory: the one first-order step from the start, which is exact to the square of alpha.
@@ -106,11 +106,13 @@ def make_beds(
     condition: Condition,
     noise: Tensor,
     tolerance: float,
+    kinds: Sequence[str] = tuple(BEDS),
     cache: Path | None = None,
 ) -> list[Bed]:
-    """The three beds; `denoisers` has the network on each schedule. Solutions are kept in the folder `cache`."""
+    """The beds; `denoisers` has the network on each schedule. Solutions are kept in the folder `cache`."""
     beds, solutions = [], {}
-    for kind, (schedule, end) in BEDS.items():
+    for kind in kinds:
+        schedule, end = BEDS[kind]
         denoiser = denoisers[schedule]
         if schedule not in solutions:
             file = cache / f"{type(schedule).__name__}_{len(noise)}.pt" if cache else None
@@ -159,4 +161,5 @@ def model_beds(name: str, model: Model, prompts: Sequence[object], cache: Path) 
     denoisers: dict[Schedule, Denoiser] = {}
     for schedule, _ in BEDS.values():
         denoisers[schedule] = own if own.schedule == schedule else Rescheduled(own, schedule)
-    return make_beds(name, denoisers, model.modality.space, condition, noise, 1e-6, cache)  # type: ignore[arg-type]
+    space, kinds = model.modality.space, ("noise", "table")
+    return make_beds(name, denoisers, space, condition, noise, 1e-6, kinds, cache)  # type: ignore[arg-type]

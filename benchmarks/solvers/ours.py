@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -48,7 +49,10 @@ TURNS: dict[str, tuple[Any, ...]] = {
 """Arguments of solvers that one would turn, one at a time."""
 
 
-def solvers(stochastic: bool, turned: bool = True) -> dict[str, Solver | Loop]:
+ORDERS = ("order", "points", "p")
+
+
+def solvers(stochastic: bool, turned: Collection[str] = tuple(TURNS)) -> dict[str, Solver | Loop]:
     """conf/solver, as far as it is of continuous states and steps where it is told to; and with arguments turned."""
     found: dict[str, Any] = {
         name: solver
@@ -56,9 +60,9 @@ def solvers(stochastic: bool, turned: bool = True) -> dict[str, Solver | Loop]:
         if solver.stochastic == stochastic and not getattr(solver, "adaptive", False) and _counts(solver)
     }
     chosen = dict(found)
-    for name, solver in found.items() if turned else ():
+    for name, solver in found.items():
         for field in fields(solver):
-            for value in TURNS.get(field.name, ()):
+            for value in TURNS[field.name] if field.name in turned else ():
                 if value != getattr(solver, field.name) and field.init:
                     said = value if isinstance(value, int) else type(value).__name__
                     chosen[f"{name} {field.name}={said}"] = replace(solver, **{field.name: value})
@@ -73,9 +77,7 @@ class From:
     first: float = 0.999
 
     def __call__(self, schedule: Schedule, steps: int) -> Tensor:
-        times = self.grid(schedule, steps).clone()
-        times[0] = self.first
-        return times
+        return self.grid(schedule, steps) * self.first
 
 
 TURNED: dict[str, tuple[float, ...]] = {"shift": (0.75, 2.0, 3.0), "rho": (-50.0,), "sigma_min": (0.01, 0.03)}
@@ -104,7 +106,7 @@ def grids(kind: str) -> dict[str, Grid]:
     return turned
 
 
-def cases(kind: str, stochastic: bool = False, turned: bool = True) -> list[Case]:
+def cases(kind: str, stochastic: bool = False, turned: Collection[str] = tuple(TURNS)) -> list[Case]:
     """Every solver on every grid."""
     return [
         Case(solver, grid, method, times)

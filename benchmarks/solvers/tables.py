@@ -30,6 +30,8 @@ class Row:
 
 
 MEASURES = ("median", "rms")
+ROUNDING = 1e-6
+"""What the same method on the same times may differ by: their levels go through float32."""
 
 
 def write(rows: Iterable[Row], file: Path) -> None:
@@ -68,7 +70,7 @@ def verdicts(rows: Sequence[Row]) -> list[dict[str, object]]:
                         "theirs": b,
                         "their_run": f"{theirs.solver}, {theirs.grid}",
                         "ratio": a / b,
-                        "at_least_as_good": a <= b,
+                        "at_least_as_good": a <= b * (1 + ROUNDING),
                     }
                 )
     return found
