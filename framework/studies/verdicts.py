@@ -25,7 +25,7 @@ def verdict_rows(loaded: Loaded, tables: Mapping[str, pd.DataFrame], *, margin: 
     """Rows of `verdicts`: first what is missing or failed, then domains, then each run, metric and budget."""
     short = short_names(loaded.compared()["method"]) if len(loaded.cells) else {}
     rows = [*_incomplete(loaded), *_failures(loaded, short)]
-    rows += _between_domains(tables["ranks"], tables["friedman"], tables["correlation"], short)
+    rows += _between_domains(tables["ranks"], tables["pairs"], tables["correlation"], short)
     rows += _ranks(loaded, tables["ranks"], tables["friedman"], short)
     rows += _pairing(loaded, tables["pairing"])
     pairs = {keys: group for keys, group in tables["pairs"].groupby(["run", "metric", "budget"], sort=False)}
@@ -172,12 +172,11 @@ def _ranks(loaded: Loaded, ranks: pd.DataFrame, tests: pd.DataFrame, short: Mapp
 
 
 def _between_domains(
-    ranks: pd.DataFrame, tests: pd.DataFrame, correlation: pd.DataFrame, short: Mapping[str, str]
+    ranks: pd.DataFrame, pairs: pd.DataFrame, correlation: pd.DataFrame, short: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """Whether the order of one domain, and its best method, hold in another."""
     rows = []
     overall = correlation[correlation["budget"].isna() & (correlation["coefficient"] == "spearman")]
-    tests = tests[(tests["scope"] == "domain") & tests["budget"].isna()].set_index(["domain", "metric"])
     for found in overall.to_dict("records"):
         a, b = found["domain_a"], found["domain_b"]
         metric = ERROR if found["metric_a"] == found["metric_b"] == ERROR else FIRST
@@ -189,26 +188,38 @@ def _between_domains(
             f"{found['value']:.2f}{interval} (Spearman)."
         )
         if first.index[0] in second.index:
-            sentence += " " + _carries(first, second, tests.loc[(b, metric)], (a, b), short)
+            there = pairs[(pairs["domain"] == b) & (pairs["metric"] == found["metric_b"])]
+            sentence += " " + _carries(first, second, there, (a, b), short)
         rows.append(_row("domains", sentence, domain=b, metric=metric, best=str(second.index[0])))
     return rows
 
 
 def _carries(
-    first: pd.Series, second: pd.Series, test: pd.Series, domains: tuple[str, str], short: Mapping[str, str]
+    first: pd.Series, second: pd.Series, pairs: pd.DataFrame, domains: tuple[str, str], short: Mapping[str, str]
 ) -> str:
-    """What becomes of one domain's best method in another domain."""
+    """What becomes of one domain's best method in another domain, whose paired comparisons are `pairs`.
+
+    Ranks say where it stands; whether it is worse is asked sample by sample, which a few blocks of ranks cannot tell.
+    """
     best, there = str(first.index[0]), str(second.index[0])
     if best == there:
         return f"{_name(short, best)} ranks best in both."
     place, gap = list(second.index).index(best) + 1, float(second[best] - second.iloc[0])
-    other = _name(short, there)
-    clear = f"but cannot be told from the best there, {other}"
-    if gap > test["critical_difference"] and test["p"] < ALPHA:
-        clear = f"and {other} is better there"
+    against = ((there, best, A_BETTER), (best, there, B_BETTER))
+    of_both = [pairs[(pairs["method_a"] == a) & (pairs["method_b"] == b)] for a, b, _ in against]
+    asked = {float(budget) for found in of_both for budget in found["budget"]}
+    lost = {
+        float(budget)
+        for found, (_, _, won) in zip(of_both, against, strict=True)
+        for budget in found[found["verdict"] == won]["budget"]
+    }
+    other, count = _name(short, there), f"{len(asked)} budget" + "s" * (len(asked) != 1)
+    clear = f"; the best there, {other}, is shown to be better at {len(lost)} of {count}"
+    if not lost:
+        clear = f"; at none of {count} can it be told from the best there, {other}"
     return (
-        f"The best of {domains[0]}, {_name(short, best)}, ranks {place} of {len(second)} in {domains[1]}, {clear} "
-        f"(mean ranks {gap:.1f} apart)."
+        f"The best of {domains[0]}, {_name(short, best)}, ranks {place} of {len(second)} in {domains[1]} "
+        f"(mean ranks {gap:.1f} apart){clear}."
     )
 
 

@@ -115,6 +115,13 @@ def test_equal_methods_are_said_to_be_equal(tmp_path):
     assert "do not tell the methods apart" in only(found.verdicts, kind="ranks", metric="error")["sentence"]
 
 
+def test_the_best_of_one_domain_may_be_as_good_in_another(tmp_path):
+    methods = [type(METHODS[1])(name, "even", METHODS[1].gaps) for name in ("one", "two", "three")]
+    found = analyse(write(tmp_path, domains=("pictures", "sounds"), methods=methods, failures=False, n=40))
+    [said] = rows(found.verdicts, kind="domains", metric="error")["sentence"]
+    assert "; at none of 4 budgets can it be told from the best there" in said
+
+
 def test_damage_is_named(tmp_path):
     with pytest.raises(UserError, match="is not a study"):
         load(tmp_path)

@@ -203,6 +203,16 @@ def test_sheets_keep_within_their_room_and_say_what_is_missing(analysis):
     assert all(sheet.left_out == 0 for sheet in middle)
 
 
+def test_of_many_methods_some_stand_for_all_from_the_best_to_the_worst(analysis, monkeypatch):
+    methods = {method: method for method in analysis.cells["method"].unique()}
+    every = sheet_file.collect(analysis, methods)[0]
+    assert len(every.methods) > 2 and every.methods_left_out == 0
+    monkeypatch.setattr(sheet_file, "COLUMNS", 2)
+    some = sheet_file.collect(analysis, methods)[0]
+    assert some.methods == (every.methods[0], every.methods[-1]) and some.methods_left_out == len(every.methods) - 2
+    assert [row.fragments for row in some.rows] == [(row.fragments[0], row.fragments[-1]) for row in every.rows]
+
+
 def test_a_damaged_sheet_is_named(tmp_path):
     folder = study(tmp_path / "damaged", domains=("pictures",))
     broken = next((folder / "cells").glob("*/show.json"))

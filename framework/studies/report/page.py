@@ -44,6 +44,7 @@ class ShownSheet:
     names: Sequence[str]
     rows: Sequence[Row]
     left_out: int
+    methods_left_out: int
     open: bool
 
 
@@ -186,8 +187,6 @@ def _shown(sheets: Sequence[Sheet], names: Mapping[str, str]) -> list[ShownSheet
     for run in dict.fromkeys(sheet.run for sheet in sheets):
         of_run = [sheet for sheet in sheets if sheet.run == run]
         for i, sheet in enumerate(of_run):
-            columns = [names[method] for method in sheet.methods]
-            shown.append(
-                ShownSheet(run, f"{sheet.budget:g}", columns, sheet.rows, sheet.left_out, i == len(of_run) // 2)
-            )
+            columns, left_out = [names[method] for method in sheet.methods], (sheet.left_out, sheet.methods_left_out)
+            shown.append(ShownSheet(run, f"{sheet.budget:g}", columns, sheet.rows, *left_out, i == len(of_run) // 2))
     return shown

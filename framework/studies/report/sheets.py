@@ -1,7 +1,8 @@
 """Matched-noise sheets: the same noise and prompt along a row, a method a column, for eyes and ears.
 
 Each cell of a study keeps its first samples as fragments of HTML (`show.json`), which the modality made. What a
-page can hold is limited: the sheets share `LIMIT` bytes, and what did not fit is counted and said.
+page and a row can hold is limited: the sheets share `LIMIT` bytes, of many methods `COLUMNS` stand for all, and what
+did not fit is counted and said.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import pandas as pd
 from framework.errors import DataError
 from framework.studies.analysis import Analysis
 
-LIMIT = 6_000_000  # bytes of all fragments
+LIMIT = 2_500_000  # bytes of all fragments
 ROWS = 4
+COLUMNS = 12
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Sheet:
-    """One run at one budget. `left_out`: rows that the limit of the page's size left no room for."""
+    """One run at one budget.
+
+    `left_out` counts the rows that the limit of the page's size left no room for, `methods_left_out` the methods.
+    """
 
     run: str
     budget: float
     methods: tuple[str, ...]
     rows: tuple[Row, ...]
     left_out: int = 0
+    methods_left_out: int = 0
 
 
 def collect(analysis: Analysis, methods: Mapping[str, str], limit: int = LIMIT) -> list[Sheet]:
-    """All sheets of a study, by run and budget; `methods` in the order of the columns.
+    """All sheets of a study, by run and budget; `methods` in the order of the columns, the best first.
 
     Of each run the middle budget is the first to be given room, then the smallest and the largest, then the others;
     rows are taken one by one, so that every sheet has some before one has all.
@@ -83,14 +89,21 @@ def _of_run(analysis: Analysis, run: str, methods: list[str]) -> list[Sheet]:
             if (seed, 0) not in prompts:
                 said = _prompts(analysis, str(cell.key), len(shown))
                 prompts |= {(seed, index): prompt for index, prompt in enumerate(said)}
-        columns = tuple(m for m in methods if any(m in row for row in fragments.values()))
+        known = [m for m in methods if any(m in row for row in fragments.values())]
+        columns = _some(known)
         rows = tuple(
             Row(seed, index, prompts.get((seed, index), ""), tuple(fragments[seed, index].get(m) for m in columns))
             for seed, index in sorted(fragments)[:ROWS]
         )
         if rows:
-            result.append(Sheet(run, float(budget), columns, rows))
+            result.append(Sheet(run, float(budget), columns, rows, methods_left_out=len(known) - len(columns)))
     return result
+
+
+def _some(methods: list[str]) -> tuple[str, ...]:
+    """All of a few; of many the first, the last and some at equal distances between."""
+    places = np.linspace(0, len(methods) - 1, min(len(methods), COLUMNS)).round().astype(int)
+    return tuple(methods[i] for i in places)
 
 
 def _priority(budgets: list[float]) -> dict[float, int]:
