@@ -117,7 +117,7 @@ def _run_hydra(command: str, arguments: list[str], program: list[str]) -> None:
         return
     if _multirun_names_its_runs(given):
         given.append("hydra.sweep.subdir=.")
-    application = hydra.main(str(configuration.config_folder()), command, configuration.HYDRA_VERSION_BASE)
+    application = hydra.main(str(configuration.config_folder()), command, **configuration.HYDRA_BASE)
     try:
         with _errors_raised(), _arguments([program[0], *given]):
             application(job(command, program))()

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import hydra
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
@@ -34,7 +35,8 @@ from experiments.words import readable, several
 from framework.build import USER_CONFIG, Allow
 from framework.plugins import Problem
 
-HYDRA_VERSION_BASE = "1.3"
+# Hydra 1.3 has to be told whose defaults it shall keep; 1.4 has its own alone, and warns where it is told.
+HYDRA_BASE: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
 class PluginConfigurations(SearchPathPlugin):
@@ -88,7 +90,7 @@ def hydra_for(command: str) -> Iterator[ConfigLoader]:
     before = state.hydra
     state.clear()
     try:
-        with initialize_config_dir(str(config_folder()), job_name=command, version_base=HYDRA_VERSION_BASE):
+        with initialize_config_dir(str(config_folder()), job_name=command, **HYDRA_BASE):
             yield GlobalHydra.instance().config_loader()
     finally:
         GlobalHydra.instance().hydra = before

@@ -62,6 +62,7 @@ FLAGS = """\
 --hydra-help              every other flag"""
 
 _UNKNOWN = re.compile(r"Could not (?:override|delete(?: from config)?)[^']*'([^'=]+)")
+_SPLIT = re.compile(r"In '(.+)': Invalid Defaults List override '/(\w+)/([^@:']+)(@[^:']+)?: ([^']+)'")
 
 
 def help_text(command: str, overrides: Sequence[str]) -> str:
@@ -88,6 +89,13 @@ def explain(error: Exception, command: str, overrides: Sequence[str]) -> str:
     unknown = _UNKNOWN.search(str(error))
     if unknown:
         return _unknown_key(unknown[1].partition("@")[0], command, overrides)
+    split = _SPLIT.search(str(error))
+    if split:
+        preset, group, folder, package, option = (part or "" for part in split.groups())
+        line = f"override /{group}{package}: [{folder}/{option}]"
+        return (
+            f"{preset}.yaml: write '{line}': without the brackets Hydra takes {group}/{folder} for a group of its own"
+        )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _unknown_option(error, command)
     cause = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""

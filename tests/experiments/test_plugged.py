@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,11 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hydra.errors import ConfigCompositionException
 
 from experiments import cli
 from experiments.compositions import faults_of, presets_in
 from experiments.configuration import allowed, compose, config_folder, plain
-from experiments.explain import choices
+from experiments.explain import choices, explain
 from experiments.plugged import PluginWarning, offered
 from framework.build import build
 from framework.metrics.extra import measured_besides
@@ -245,6 +247,23 @@ def test_a_preset_that_names_what_is_not_there_is_found(install):
     assert first.startswith("experiment=my/a: backbone.widht:") and "did you mean 'width'" in first
     [second] = faults_of("my/b")
     assert "my/b does not compose" in second and "huen" in second
+
+
+def test_presets_choose_options_in_folders_by_lists():
+    """Hydra 1.4 takes `override /backbone: images/unet` for an override of a group backbone/images."""
+    root = Path(__file__).parents[2]
+    unread = re.compile(r"^ *- [^#\n]*: *\w+/", re.MULTILINE)
+    assert unread.search("  - override /backbone: images/unet") and not unread.search("  - override /backbone: [a/b]")
+    places = ("conf", "modalities/*/conf", "examples/*/*/conf", "experiments/template/src/*/conf")
+    trees = [tree for place in places for tree in root.glob(f"{place}/**/*.yaml")]
+    assert len(trees) > 200
+    assert [str(tree) for tree in trees if unread.search(tree.read_text())] == []
+
+
+def test_an_option_in_a_folder_without_brackets_is_answered_with_them():
+    said = "In 'experiment/my/toy': Invalid Defaults List override '/backbone/my: small'.\nNo earlier Group Default"
+    words = explain(ConfigCompositionException(said), "train", [])
+    assert words.startswith("experiment/my/toy.yaml: write 'override /backbone: [my/small]'")
 
 
 @pytest.fixture
