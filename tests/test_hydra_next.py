@@ -22,6 +22,7 @@ def test_the_commands_hold_with_hydra_1_4(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": paths}
     version = [sys.executable, "-c", "import hydra; print(hydra.__version__)"]
     assert subprocess.run(version, env=environment, capture_output=True, text=True).stdout.startswith("1.4")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/experiments"]
+    composed = [str(file) for file in ROOT.glob("tests/*/test_*modality.py")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/experiments", *composed]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]

@@ -250,14 +250,32 @@ def test_a_preset_that_names_what_is_not_there_is_found(install):
 
 
 def test_presets_choose_options_in_folders_by_lists():
-    """Hydra 1.4 takes `override /backbone: images/unet` for an override of a group backbone/images."""
+    """Hydra 1.4 takes `override /backbone: images/unet` for an override of a group backbone/images.
+
+    And an option that is chosen from a list looks for what it builds on in its own folder, unless told from where.
+    """
     root = Path(__file__).parents[2]
-    unread = re.compile(r"^ *- [^#\n]*: *\w+/", re.MULTILINE)
+    unread = re.compile(r"^ *- (?:[^#\n]*: *\w+/|\w+[^#\n]*@_here_)", re.MULTILINE)
     assert unread.search("  - override /backbone: images/unet") and not unread.search("  - override /backbone: [a/b]")
+    assert unread.search("  - a/b@_here_") and not unread.search("  - /backbone/a/b@_here_")
     places = ("conf", "modalities/*/conf", "examples/*/*/conf", "experiments/template/src/*/conf")
     trees = [tree for place in places for tree in root.glob(f"{place}/**/*.yaml")]
     assert len(trees) > 200
     assert [str(tree) for tree in trees if unread.search(tree.read_text())] == []
+
+
+def test_an_option_that_builds_on_another_is_the_same_alone_and_in_a_list(install):
+    files = {
+        "my_w/conf/__init__.py": "",
+        "my_w/conf/solver/my/slow.yaml": "_target_: framework.solvers.ddim.DDIM\neta: 0.5\n",
+        "my_w/conf/solver/my/slower.yaml": "defaults:\n  - /solver/my/slow@_here_\n\neta: 0.25\n",
+    }
+    install("weather", {"diffract.configs": {"weather": "my_w.conf"}}, files)
+    alone, listed = (
+        compose("train", ["run=x", f"solver@sampling.solver={option}"]).sampling.solver
+        for option in ("my/slower", "[my/slower]")
+    )
+    assert alone == listed == {"_target_": "framework.solvers.ddim.DDIM", "eta": 0.25}
 
 
 def test_an_option_in_a_folder_without_brackets_is_answered_with_them():
