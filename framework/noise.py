@@ -13,6 +13,7 @@ that the state's type and device do not change them.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 import math
@@ -30,6 +31,7 @@ WORD = 2**64 - 1
 # A 32-bit integer becomes a float32 inside (-1, 1), at most the largest below 1; a tensor, so that torch's default type
 # has no say.
 UNIT = torch.tensor((1 - 2.0**-24) * 2.0**-31, dtype=torch.float32)
+SQRT2 = math.sqrt(2)
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's, with the two that follow
 MIXERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
@@ -79,7 +81,7 @@ class SampleKey:
     name: str = ""
 
     def at(self, step: int) -> SampleKey:
-        return replace(self, step=step)
+        return SampleKey(self.seed, self.samples, step, self.name)
 
     def along(self, step: int, path: tuple[float, float] | None) -> SampleKey:
         return self.at(step)
@@ -92,9 +94,13 @@ class SampleKey:
         return replace(self, samples=self.samples[first:last])
 
     def normal(self, shape: Sequence[int], like: Tensor) -> Tensor:
-        halves = self._words((math.prod(shape) + 1) // 2).view(np.int32)
-        z = (torch.from_numpy(halves) * UNIT).erfinv_().mul_(math.sqrt(2))[:, : math.prod(shape)]
-        return z.reshape(len(self.samples), *shape).to(device=like.device, dtype=like.dtype)
+        count = math.prod(shape)
+        halves = self._words((count + 1) // 2).view(np.int32)
+        z = torch.from_numpy(halves.astype(np.float32)).mul_(UNIT).erfinv_().mul_(SQRT2)
+        if count % 2:
+            z = z[:, :count]
+        z = z.reshape(len(self.samples), *shape)
+        return z if like.dtype == z.dtype and like.device == z.device else z.to(device=like.device, dtype=like.dtype)
 
     def uniform(self, shape: Sequence[int], like: Tensor) -> Tensor:
         words = self._words(math.prod(shape)) >> np.uint64(11)
@@ -105,36 +111,45 @@ class SampleKey:
 
     def _words(self, count: int) -> np.ndarray:
         """Random 64-bit words (B, count), each row from its own key."""
-        bits = _scratch.bits
-        state = bits.state
-        registers = state["state"]["state"]
-        rows = []
-        for start in self._starts():
+        bits, registers = _scratch.bits, _scratch.registers
+        words = np.empty((len(self.samples), count), dtype=np.uint64)
+        for row, start in zip(words, self._starts(), strict=True):
             registers[:] = start
-            bits.state = state
-            rows.append(bits.random_raw(count))
-        return rows[0][None] if len(rows) == 1 else np.concatenate(rows).reshape(-1, count)
+            row[:] = bits.random_raw(count)
+        return words
 
     def _starts(self) -> np.ndarray:
         """The state from which each row's generator starts: (B, 4), three words and its counter."""
         name = struct.pack("<QQQ", self.seed & WORD, stable_hash(self.name), self.step & WORD)
         begun = np.frombuffer(hashlib.blake2b(name, digest_size=24).digest(), dtype=np.uint64)
-        samples = np.array([sample & WORD for sample in self.samples], dtype=np.uint64)
-        starts = np.ones((len(samples), 4), dtype=np.uint64)
-        words = samples[:, None] * GOLDEN + begun
+        words = _spread(self.samples) + begun
         words ^= words >> SHIFTS[0]
         words *= MIXERS[0]
         words ^= words >> SHIFTS[1]
         words *= MIXERS[1]
-        starts[:, :3] = words ^ words >> SHIFTS[2]
+        starts = np.ones((len(words), 4), dtype=np.uint64)
+        np.bitwise_xor(words, words >> SHIFTS[2], out=starts[:, :3])
         return starts
 
 
+@functools.lru_cache(maxsize=256)
+def _spread(samples: tuple[int, ...]) -> np.ndarray:
+    """How far each sample's start lies on the generators: (B, 1). A run asks for it in every step."""
+    return np.array([[sample & WORD] for sample in samples], dtype=np.uint64).reshape(-1, 1) * GOLDEN
+
+
 class _Scratch(threading.local):
-    """A generator for each thread, whose state every row overwrites: to make one takes longer than a small draw."""
+    """A generator for each thread, whose registers every row overwrites: to make one takes longer than a small draw.
+
+    The four words of SFC64 are the first of its C struct; written there, they need no dictionary.
+    """
 
     def __init__(self) -> None:
         self.bits = np.random.SFC64(0)
+        address = self.bits.ctypes.state_address
+        self.registers = np.ctypeslib.as_array((ctypes.c_uint64 * 4).from_address(address))
+        if not np.array_equal(self.registers, self.bits.state["state"]["state"]):
+            raise RuntimeError(f"NumPy {np.__version__} keeps the state of SFC64 elsewhere; please report this")
 
 
 _scratch = _Scratch()

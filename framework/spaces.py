@@ -11,6 +11,7 @@ centre of mass is exactly zero in every state: the sampler projects after each s
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,13 @@ class Space(Protocol):
 
 def _reference(condition: Condition) -> Tensor:
     """A float32 tensor on the device where the condition lies (a TensorDict of parts need not say)."""
-    return torch.zeros((), device=device_of(condition))
+    return _number_on(device_of(condition))
+
+
+@functools.lru_cache(maxsize=16)
+def _number_on(device: torch.device) -> Tensor:
+    """One for each device: only its type and device are asked for."""
+    return torch.zeros((), device=device, dtype=torch.float32)
 
 
 @dataclass(frozen=True)
