@@ -82,7 +82,8 @@ def combine(terms: Iterable[tuple[Coefficient, State]]) -> State:
     given = list(terms)
     if not given:
         raise ValueError("a linear combination needs at least one term")
-    kept = [(_number(c), s) for c, s in given if isinstance(c, Tensor) or c != 0.0] or given[:1]
+    kept = [(_number(c) if isinstance(c, Tensor) else c, s) for c, s in given if isinstance(c, Tensor) or c != 0.0]
+    kept = kept or given[:1]
     if isinstance(kept[0][1], Tensor):
         return _add(kept)  # type: ignore[arg-type]
     coefficients = [c for c, _ in kept]
@@ -94,7 +95,7 @@ def _add(terms: Iterable[tuple[Coefficient, Tensor]]) -> Tensor:
     total: Tensor | None = None
     fresh = False
     for coefficient, part in terms:
-        scale = expand(coefficient, part)
+        scale = expand(coefficient, part) if isinstance(coefficient, Tensor) else coefficient
         if total is None:
             fresh = isinstance(scale, Tensor) or scale != 1.0
             total = part * scale if fresh else part
@@ -108,9 +109,9 @@ def _add(terms: Iterable[tuple[Coefficient, Tensor]]) -> Tensor:
     return total
 
 
-def _number(coefficient: Coefficient) -> Coefficient:
+def _number(coefficient: Tensor) -> Coefficient:
     """A tensor of one number that is on the CPU and needs no gradient as the number, which is faster to apply."""
-    if isinstance(coefficient, Tensor) and coefficient.ndim == 0 and coefficient.device.type == "cpu":
+    if coefficient.ndim == 0 and coefficient.device.type == "cpu":
         return coefficient if coefficient.requires_grad else coefficient.item()
     return coefficient
 

@@ -8,6 +8,7 @@ serve every schedule, since they look up its time.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -32,14 +33,14 @@ def check_times(times: Tensor) -> Tensor:
     times = torch.as_tensor(times, dtype=torch.float64)
     if times.ndim != 1 or len(times) < 2:
         raise UserError(f"a grid needs at least two times in one row, got shape {tuple(times.shape)}")
-    if not bool(torch.isfinite(times).all()) or float(times.max()) > 1 or float(times.min()) < 0:
+    numbers = times.tolist()
+    if not all(0 <= time <= 1 for time in numbers):
         raise UserError("a grid's times must lie in [0, 1]")
-    if not bool((times.diff() < 0).all()):
-        where = int((times.diff() >= 0).nonzero()[0])
-        raise UserError(
-            f"a grid's times must decrease strictly: time {where} is {float(times[where])!r} and the next is "
-            f"{float(times[where + 1])!r}"
-        )
+    for index, (time, following) in enumerate(pairwise(numbers)):
+        if following >= time:
+            raise UserError(
+                f"a grid's times must decrease strictly: time {index} is {time!r} and the next is {following!r}"
+            )
     return times
 
 

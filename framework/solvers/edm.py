@@ -78,8 +78,10 @@ class Heun:
             x, clean = walk.x, walk.clean()
             euler = walk.to(s, _euler(t, s, x, clean))
             if s.sigma > 0 and t.alpha > 0:
-                slopes = _slope(t, x, clean) + _slope(s, euler, walk.clean())
-                walk.to(s, s.alpha * (x / t.alpha + (s.ratio - t.ratio) / 2 * slopes))
+                # y + (w - u) / 2 (slope at t + slope at s), where y + (w - u) (slope at t) is Euler's step.
+                half = (s.ratio - t.ratio) / (2 * s.ratio)
+                kept = s.alpha / (2 * t.alpha) * x
+                walk.to(s, kept + (0.5 + half) * euler - s.alpha * half * walk.clean())
         return walk.plan()
 
     def _raise(self, walk: Walk, t: Node) -> Node:
@@ -93,8 +95,3 @@ class Heun:
         fresh = math.sqrt(raised.ratio**2 - t.ratio**2) * self.churn_noise
         walk.to(raised, raised.alpha * (walk.x / t.alpha + fresh * walk.noise()))
         return raised
-
-
-def _slope(node: Node, x: Form, clean: Form) -> Form:
-    """dy/du = (y - D) / u."""
-    return (x / node.alpha - clean) / node.ratio

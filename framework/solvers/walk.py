@@ -65,16 +65,16 @@ class Form:
     def __truediv__(self, scale: float) -> Form:
         return self * (1 / scale)
 
-    def lags(self, kind: str, latest: int) -> tuple[float, ...]:
-        """The coefficients of one kind, counted back from number `latest`."""
-        found: list[float] = []
-        for (name, number), value in self.terms.items():
-            if name == kind and value != 0:
-                lag = latest - number
-                if lag >= len(found):
-                    found += [0.0] * (lag + 1 - len(found))
-                found[lag] = value
-        return tuple(found)
+    def lags(self, **latest: int) -> dict[str, tuple[float, ...]]:
+        """The coefficients of each kind that is named, counted back from its latest number."""
+        found: dict[str, list[float]] = {kind: [] for kind in latest}
+        for (kind, number), value in self.terms.items():
+            if value != 0:
+                lag, row = latest[kind] - number, found[kind]
+                while lag >= len(row):
+                    row.append(0.0)
+                row[lag] = value
+        return {kind: tuple(row) for kind, row in found.items()}
 
 
 ZERO = Form()
@@ -129,15 +129,16 @@ class Walk:
     def to(self, s: Node, form: Form) -> Form:
         """Make `form` the state at s; returns it as the symbol by which later forms know it."""
         latest = len(self._stages)
+        lags = form.lags(state=latest, clean=self._cleans, noise=self._draws)
         downhill = self._draw and self._since.snr < s.snr
         self._stages.append(
             Stage(
                 self._step,
                 self.at.time,
                 s.time,
-                form.lags("state", latest) or (0.0,),
-                form.lags("clean", self._cleans),
-                form.lags("noise", self._draws),
+                lags["state"] or (0.0,),
+                lags["clean"],
+                lags["noise"],
                 self._evaluate,
                 self._draw,
                 (self._since.snr, s.snr) if downhill else None,
