@@ -85,4 +85,4 @@ class ComponentDenoiser:
 
 
 def _levels(part: Gaussian, t: Tensor) -> tuple[Tensor, Tensor]:
-    return part.schedule.alpha(t), part.schedule.sigma(t)
+    return part.schedule.alpha_sigma(t)

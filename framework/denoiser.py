@@ -145,7 +145,7 @@ class NetworkDenoiser:
             at = self._numbers_at(t)
             y = self._network(x_t, at.scale, at.level, condition)
             return Prediction(combine([(at.weights[0], x_t), (at.weights[1], y)]), x_t, at.alpha, at.sigma)
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        alpha, sigma = self.schedule.alpha_sigma(t)
         y = self._raw(x_t, t, alpha, sigma, condition)
         return Prediction(self.parametrization.clean(x_t, y, alpha, sigma), x_t, alpha, sigma)
 
@@ -154,10 +154,11 @@ class NetworkDenoiser:
         time = t.item()
         found = self._kept.get(time)
         if found is None:
-            alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+            alpha, sigma = self.schedule.alpha_sigma(t)
             scale = self.parametrization.input_scale(alpha, sigma).item()
             a, b = self.parametrization.clean_weights(alpha, sigma)
-            found = _Numbers(alpha, sigma, scale, self.noise_level(self.schedule, t), (a.item(), b.item()))
+            level = self.noise_level(self.schedule, t).to(torch.float32)
+            found = _Numbers(alpha, sigma, scale, level, (a.item(), b.item()))
             if len(self._kept) >= KEPT:
                 self._kept.clear()
             self._kept[time] = found
@@ -209,7 +210,7 @@ class Rescheduled:
 
     def __call__(self, x_t: State, t: Tensor, condition: Condition) -> Prediction:
         inner = self.denoiser.schedule
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        alpha, sigma = self.schedule.alpha_sigma(t)
         time = inner.time(self.schedule.log_snr(t)).clamp(0.0, 1.0)
         scale = torch.where(sigma > 0, inner.sigma(time) / sigma, inner.alpha(time) / alpha)
         prediction = self.denoiser(combine([(scale, x_t)]), time, condition)

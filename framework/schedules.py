@@ -45,6 +45,10 @@ class Schedule(ABC):
     def sigma(self, t: Tensor) -> Tensor:
         """The scale of the noise."""
 
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Both, of which a schedule may find one from the other."""
+        return self.alpha(t), self.sigma(t)
+
     @abstractmethod
     def log_snr(self, t: Tensor) -> Tensor:
         """log(alpha^2 / sigma^2): +inf at t = 0, and -inf where alpha = 0."""
@@ -83,7 +87,11 @@ class VariancePreserving(Schedule):
         return self.log_alpha(t).exp()
 
     def sigma(self, t: Tensor) -> Tensor:
-        return (-torch.expm1(2 * self.log_alpha(t))).sqrt()
+        return _sigma(self.log_alpha(t))
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        log_alpha = self.log_alpha(t)
+        return log_alpha.exp(), _sigma(log_alpha)
 
     def log_snr(self, t: Tensor) -> Tensor:
         return -torch.log(torch.expm1(-2 * self.log_alpha(t)))
@@ -96,6 +104,11 @@ class VariancePreserving(Schedule):
 
     def d_sigma(self, t: Tensor) -> Tensor:
         return -(self.alpha(t) ** 2) * self.d_log_alpha(t) / self.sigma(t)
+
+
+def _sigma(log_alpha: Tensor) -> Tensor:
+    """sqrt(1 - alpha^2), to full precision where it is small."""
+    return (-torch.expm1(2 * log_alpha)).sqrt()
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ class MixtureDenoiser:
     def __call__(self, x_t: Tensor, t: Tensor, condition: Condition) -> Prediction:
         if self.ledger is not None:
             self.ledger.count_forward(len(x_t))
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        alpha, sigma = self.schedule.alpha_sigma(t)
         return Prediction(self.mixture.clean_mean(x_t, alpha, sigma), x_t, alpha, sigma)
 
 

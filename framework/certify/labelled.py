@@ -49,7 +49,7 @@ class LabelledDenoiser:
     def __call__(self, x_t: Tensor, t: Tensor, condition: Condition) -> Prediction:
         if self.ledger is not None:
             self.ledger.count_forward(len(x_t))
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        alpha, sigma = self.schedule.alpha_sigma(t)
         label = condition["label"][:, None]
         member = (label == NO_LABEL) | (label == torch.tensor(list(self.labels)))
         return Prediction(self.mixture.clean_mean(x_t, alpha, sigma, member), x_t, alpha, sigma)

@@ -42,7 +42,7 @@ class SetDenoiser:
     def __call__(self, x_t: Tensor, t: Tensor, condition: Condition) -> Prediction:
         if self.ledger is not None:
             self.ledger.count_forward(len(x_t))
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        alpha, sigma = self.schedule.alpha_sigma(t)
         return Prediction(self._clean(x_t, alpha, sigma, condition), x_t, alpha, sigma)
 
     def _clean(self, x: Tensor, alpha: Tensor, sigma: Tensor, condition: Condition) -> Tensor:

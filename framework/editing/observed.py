@@ -181,7 +181,7 @@ class _PseudoinverseGuided:
         with torch.enable_grad():
             prediction = self.denoiser(x, t, condition)
             clean = _tensor(prediction.clean)
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        alpha, sigma = self.schedule.alpha_sigma(t)
         variance = how.spread**2 * sigma**2 / (alpha**2 * how.spread**2 + sigma**2)
         missing = self.seen.to(clean.dtype) - operator.apply(clean.detach())
         weight = 1 / (variance * operator.gram + how.noise**2)

@@ -214,7 +214,7 @@ class _Led:
         how, schedule = self.how, self._schedule(name)
         if pull is None and back is None:
             return None
-        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        alpha, sigma = schedule.alpha_sigma(t)
         variance = self._variance(name, t)
         terms: list[tuple[Tensor | float, State]] = []
         if back is not None:

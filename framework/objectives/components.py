@@ -141,7 +141,7 @@ class ComponentObjective(nn.Module):
             total, count = masked_sum(each, valid)
             return total / count.clamp(min=1)
         assert isinstance(part, Gaussian)
-        alpha, sigma = part.schedule.alpha(t), part.schedule.sigma(t)
+        alpha, sigma = part.schedule.alpha_sigma(t)
         own = denoiser.parametrization
         squares = (raw.float() - own.target(clean, noise, alpha, sigma).float()).square()  # type: ignore[union-attr]
         squared = converted(masked_sum(squares)[0], own, self.space, alpha, sigma, self.max_gain)

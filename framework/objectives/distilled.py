@@ -81,7 +81,7 @@ class DistilledGuidance(Objective):
             raise UserError(f"the teacher's schedule is {teacher.schedule}, and the student's {denoiser.schedule}")
         low, high = self.scales
         w = low + (high - low) * key.component("scale").uniform((), torch.zeros(())).to(t.device)
-        alpha, sigma = denoiser.schedule.alpha(t), denoiser.schedule.sigma(t)
+        alpha, sigma = denoiser.schedule.alpha_sigma(t)
         with torch.no_grad():
             said = teacher.denoiser()
             with_condition = said(x_t, t, condition).clean

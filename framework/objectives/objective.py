@@ -87,7 +87,7 @@ class Objective(nn.Module):
             t = self.time_sampler.quantile(uniforms, schedule)
         t = t.clamp(EARLIEST, 1.0)
         x_t, z = Gaussian(schedule, denoiser.space).corrupt(x_0, t, key.component("noise"), condition)
-        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        alpha, sigma = schedule.alpha_sigma(t)
         own = denoiser.parametrization
         clean, noise, condition = self.lesson(denoiser, x_t, t, x_0, z, condition, key)
         target = own.target(clean, noise, alpha, sigma)

@@ -111,7 +111,8 @@ class Node:
 def nodes(schedule: Schedule, times: Tensor | Sequence[float]) -> list[Node]:
     """The schedule at each of the times."""
     t = torch.as_tensor(times, dtype=torch.float64)
-    return [Node(*row) for row in zip(t.tolist(), schedule.alpha(t).tolist(), schedule.sigma(t).tolist(), strict=True)]
+    alpha, sigma = schedule.alpha_sigma(t)
+    return [Node(*row) for row in zip(t.tolist(), alpha.tolist(), sigma.tolist(), strict=True)]
 
 
 def first_order(step: int, t: Node, s: Node) -> Stage:

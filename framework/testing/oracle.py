@@ -46,7 +46,7 @@ class Oracle:
         for name, part in parts_of(self.process).items():
             if isinstance(part, Gaussian):
                 x, items = (x_parts[name], item_parts[name]) if name else (x_t, self.items)
-                alpha, sigma = part.schedule.alpha(t), part.schedule.sigma(t)
+                alpha, sigma = part.schedule.alpha_sigma(t)
                 squares = distances(x, items, alpha) ** 2
                 evidence = evidence - squares / (2 * sigma.reshape(-1, 1).clamp(min=1e-9) ** 2)
             elif isinstance(part, Categorical):

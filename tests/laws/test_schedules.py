@@ -54,6 +54,12 @@ def test_log_snr_falls_strictly_and_agrees_with_alpha_and_sigma(schedule: Schedu
 
 
 @everywhere
+def test_both_at_once_are_alpha_and_sigma(schedule: Schedule) -> None:
+    alpha, sigma = schedule.alpha_sigma(INNER)
+    assert torch.equal(alpha, schedule.alpha(INNER)) and torch.equal(sigma, schedule.sigma(INNER))
+
+
+@everywhere
 def test_time_inverts_log_snr(schedule: Schedule) -> None:
     torch.testing.assert_close(schedule.time(schedule.log_snr(INNER)), INNER, rtol=1e-9, atol=1e-10)
 
