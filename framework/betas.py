@@ -1,6 +1,6 @@
 r"""Tables of betas by the names under which checkpoints are published.
 
-A table beta_1 ... beta_T says alpha(k / T)^2 = prod_{i <= k} (1 - beta_i) (framework/schedules.py, TabulatedBetas).
+A table beta_1 ... beta_T says alpha(k / T)^2 = prod_{i <= k} (1 - beta_i) (framework/schedules/tables.py).
 With b and e its first and last beta and s_k = (k - 1) / (T - 1):
 
     LinearBetas         beta_k = b + s_k (e - b)                                  Ho et al. 2020
