@@ -27,15 +27,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-WORD = 2**64 - 1
+from framework.splitmix import GAMMA, WORD, mix, mix_word
+
 # A 32-bit integer becomes a float32 inside (-1, 1), at most the largest below 1; a tensor, so that torch's default type
 # has no say.
 UNIT = torch.tensor((1 - 2.0**-24) * 2.0**-31, dtype=torch.float32)
 SQRT2 = math.sqrt(2)
-GOLDEN, MIXERS = 0x9E3779B97F4A7C15, (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # SplitMix64's
-# The same for NumPy, which applies arrays of one in half the time of its scalars.
-MIXER_ARRAYS = np.array([[[mixer]] for mixer in MIXERS], dtype=np.uint64)
-SHIFT_ARRAYS = np.array([[[30]], [[27]], [[31]]], dtype=np.uint64)
 FEW = 4  # rows that are mixed as fast one by one
 INITIAL = 0  # the step of the prior's draw: steps of a sampler count from 1
 
@@ -127,29 +124,15 @@ class SampleKey:
         begun = hashlib.blake2b(name, digest_size=24).digest()
         if len(self.samples) <= FEW:
             return [
-                [_mixed(sample * GOLDEN + word) for word in struct.unpack("<QQQ", begun)] for sample in self.samples
+                [mix_word(sample * GAMMA + word) for word in struct.unpack("<QQQ", begun)] for sample in self.samples
             ]
-        words = _spread(self.samples) + np.frombuffer(begun, dtype=np.uint64)
-        words ^= words >> SHIFT_ARRAYS[0]
-        words *= MIXER_ARRAYS[0]
-        words ^= words >> SHIFT_ARRAYS[1]
-        words *= MIXER_ARRAYS[1]
-        words ^= words >> SHIFT_ARRAYS[2]
-        return words
-
-
-def _mixed(word: int) -> int:
-    """One word, mixed; for a few of them faster than NumPy."""
-    word &= WORD
-    word = (word ^ word >> 30) * MIXERS[0] & WORD
-    word = (word ^ word >> 27) * MIXERS[1] & WORD
-    return word ^ word >> 31
+        return mix(_spread(tuple(self.samples)) + np.frombuffer(begun, dtype=np.uint64))
 
 
 @functools.lru_cache(maxsize=256)
 def _spread(samples: tuple[int, ...]) -> np.ndarray:
     """How far each sample's start lies on the generators: (B, 1). A run asks for it in every step."""
-    return np.array([[sample & WORD] for sample in samples], dtype=np.uint64).reshape(-1, 1) * np.uint64(GOLDEN)
+    return np.array([[sample & WORD] for sample in samples], dtype=np.uint64).reshape(-1, 1) * np.uint64(GAMMA)
 
 
 class _Scratch(threading.local):

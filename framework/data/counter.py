@@ -1,11 +1,8 @@
 """Random numbers that are a pure function of where they are used, not of what was drawn before.
 
 The k-th number of item i is mix(s + (i W + k) gamma), with s a hash of the seed and a stream's name, W the
-numbers per item, gamma the odd integer next to 2^64 / golden ratio, and mix the finaliser of SplitMix64. Item
-i is therefore the same whatever the length of the set, the order of reading and the number of workers, and a
-whole set is one vectorised call.
-
-Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014.
+numbers per item, and mix and gamma SplitMix64's (framework/splitmix.py). Item i is therefore the same whatever the
+length of the set, the order of reading and the number of workers, and a whole set is one vectorised call.
 """
 
 from __future__ import annotations
@@ -15,7 +12,7 @@ import hashlib
 import numpy as np
 from jaxtyping import Float64, Int
 
-GAMMA = 0x9E3779B97F4A7C15
+from framework.splitmix import GAMMA, mix
 
 
 def share(name: str) -> float:
@@ -29,9 +26,4 @@ def uniforms(seed: int, stream: str, items: Int[np.ndarray, " n"], width: int) -
     digest = hashlib.blake2b(f"{seed}/{stream}".encode(), digest_size=8).digest()
     start = np.uint64(int.from_bytes(digest, "little"))
     counter = np.asarray(items, np.uint64)[:, None] * np.uint64(width) + np.arange(1, width + 1, dtype=np.uint64)
-    # Arithmetic of unsigned integers wraps at 2^64, which is what the generator asks for.
-    z: np.ndarray = start + counter * np.uint64(GAMMA)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(11)) * 2.0**-53
+    return (mix(start + counter * np.uint64(GAMMA)) >> np.uint64(11)) * 2.0**-53
