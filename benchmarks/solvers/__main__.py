@@ -103,7 +103,8 @@ def main() -> None:
     (RESULTS / f"{name}.md").write_text(text)
     plot(rows, RESULTS / f"{name}.png")
     seconds = time.perf_counter() - start
-    command = "python -m benchmarks.solvers" + (f" --run outputs/{arguments.run.name}" if arguments.run else "")
+    command = "python -m benchmarks.solvers"
+    command += f" --run outputs/{arguments.run.name} --prompts {arguments.prompts}" if arguments.run else ""
     report(name, command, {"seconds": seconds, "verdicts": found})
     print(verdict_table(found))
     lost = [v for v in found if not v["at_least_as_good"]]
