@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from tensordict import TensorDict
@@ -29,6 +29,15 @@ class Guidance(Protocol):
     """The role: a denoiser in, a denoiser out; `negative` is the condition to be led away from, a row a sample."""
 
     def __call__(self, denoiser: Denoiser, negative: Condition) -> Denoiser: ...
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A guidance that says what it costs, as one has to whose steps are to be counted (`diffract compare`)."""
+
+    def cost(self, schedule: Schedule, t: Tensor, backward: float) -> Tensor:
+        """The network evaluations of one call at each of the times t, where a backward pass costs `backward`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,15 @@ class ClassifierFree:
 
     def __call__(self, denoiser: Denoiser, negative: Condition) -> Denoiser:
         return _Guided(denoiser, negative, self.scale, self.interval)
+
+    def cost(self, schedule: Schedule, t: Tensor, backward: float) -> Tensor:
+        if self.scale == 1.0:
+            return torch.ones_like(t)
+        if self.interval is None:
+            return torch.full_like(t, 2.0)
+        low, high = self.interval
+        log_snr = schedule.log_snr(t)
+        return 1.0 + ((log_snr >= low) & (log_snr <= high)).double()
 
 
 class _Guided:

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
 from framework.denoiser import Denoiser
 from framework.errors import UserError
-from framework.guidance.classifier_free import Guidance
+from framework.guidance.classifier_free import Guidance, Priced
 from framework.guidance.energy import EnergyGuided, for_modality
 from framework.guidance.off import Off
+from framework.schedules import Schedule
 from framework.state import Condition
 
 if TYPE_CHECKING:
@@ -35,6 +39,19 @@ class Composed:
         for guidance in self.guidances:
             denoiser = guidance(denoiser, negative)
         return denoiser
+
+    def cost(self, schedule: Schedule, t: Tensor, backward: float) -> Tensor:
+        """The product of what each of them costs.
+
+        Raises:
+            UserError: one does not say.
+        """
+        total = torch.ones_like(t)
+        for guidance in self.guidances:
+            if not isinstance(guidance, Priced):
+                raise UserError(f"{type(guidance).__name__} has no method cost(schedule, t, backward)")
+            total = total * guidance.cost(schedule, t, backward)
+        return total
 
     def for_modality(self, modality: Modality) -> Composed:
         """The same with each of them in the modality's units."""

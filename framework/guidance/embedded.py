@@ -28,6 +28,9 @@ class Embedded:
     def __call__(self, denoiser: Denoiser, negative: Condition) -> Denoiser:
         return _Told(denoiser, self.scale)
 
+    def cost(self, schedule: Schedule, t: Tensor, backward: float) -> Tensor:
+        return torch.ones_like(t)
+
 
 class _Told:
     def __init__(self, denoiser: Denoiser, scale: float) -> None:

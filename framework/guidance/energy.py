@@ -98,6 +98,10 @@ class EnergyGuided:
     def __call__(self, denoiser: Denoiser, negative: Condition) -> Denoiser:
         return _Led(denoiser, self)
 
+    def cost(self, schedule: Schedule, t: Tensor, backward: float) -> Tensor:
+        each = 1 + (backward if self.through_network and (self.scale or self.token_scale) else 0.0)
+        return torch.full_like(t, each)
+
     def for_modality(self, modality: Modality) -> EnergyGuided:
         """The same with the energy in the modality's units."""
         return replace(self, energy=for_modality(self.energy, modality))

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from framework.denoiser import Denoiser
+from framework.schedules import Schedule
 from framework.state import Condition
 
 
@@ -14,3 +18,6 @@ class Off:
 
     def __call__(self, denoiser: Denoiser, negative: Condition) -> Denoiser:
         return denoiser
+
+    def cost(self, schedule: Schedule, t: Tensor, backward: float) -> Tensor:
+        return torch.ones_like(t)

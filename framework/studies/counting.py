@@ -15,10 +15,7 @@ from torch import Tensor
 from framework.errors import UserError
 from framework.grids import Grid, UniformLogSNR, UniformTime, check_times
 from framework.grids.fitted import Fitted
-from framework.guidance.classifier_free import ClassifierFree, Guidance
-from framework.guidance.composed import Composed
-from framework.guidance.energy import EnergyGuided
-from framework.guidance.off import Off
+from framework.guidance.classifier_free import Guidance, Priced
 from framework.model import Model
 from framework.noise import SampleKey
 from framework.processes.categorical import Categorical
@@ -67,32 +64,16 @@ def weight(guidance: Guidance | None, backward: float) -> Weight:
     """What an asking costs under a guidance, where a backward pass costs `backward` evaluations.
 
     Raises:
-        UserError: a guidance whose cost is not known here.
+        UserError: a guidance that does not say what it costs.
     """
-    if guidance is None or isinstance(guidance, Off):
+    if guidance is None:
         return lambda schedule, t: torch.ones_like(t)
-    if isinstance(guidance, ClassifierFree):
-        return _classifier_free(guidance)
-    if isinstance(guidance, EnergyGuided):
-        each = 1 + (backward if guidance.through_network and (guidance.scale or guidance.token_scale) else 0.0)
-        return lambda schedule, t: torch.full_like(t, each)
-    if isinstance(guidance, Composed):
-        inner = [weight(each, backward) for each in guidance.guidances]
-        return lambda schedule, t: torch.stack([each(schedule, t) for each in inner]).prod(0)
-    raise UserError(f"what {type(guidance).__name__} costs is not known before it runs: give budgets in seconds")
-
-
-def _classifier_free(guidance: ClassifierFree) -> Weight:
-    def found(schedule: Schedule, t: Tensor) -> Tensor:
-        if guidance.scale == 1.0:
-            return torch.ones_like(t)
-        if guidance.interval is None:
-            return torch.full_like(t, 2.0)
-        low, high = guidance.interval
-        log_snr = schedule.log_snr(t)
-        return 1.0 + ((log_snr >= low) & (log_snr <= high)).double()
-
-    return found
+    if isinstance(guidance, Priced):
+        return lambda schedule, t: guidance.cost(schedule, t, backward)
+    raise UserError(
+        f"{type(guidance).__name__} does not say what it costs; give it a method cost(schedule, t, backward) that "
+        "returns the network evaluations of one call at each of the times t"
+    )
 
 
 def evaluations(model: Model, solver: Solver | Loop, grid: Grid | Fitted, steps: int, cost: Weight) -> float:

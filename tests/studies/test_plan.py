@@ -7,18 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 from tensordict import TensorDict
+from torch import Tensor
 
 from benchmarks.groups import group
-from framework.denoiser import Angle
+from framework.denoiser import Angle, Denoiser
 from framework.errors import UserError
 from framework.grids import Karras, UniformFlow, UniformTime
-from framework.guidance.classifier_free import ClassifierFree
+from framework.guidance.classifier_free import ClassifierFree, Guidance
 from framework.guidance.composed import Composed
+from framework.guidance.embedded import Embedded
 from framework.guidance.energy import EnergyGuided
 from framework.model import Model, SamplingDefaults
 from framework.parametrizations import V
 from framework.processes.by_component import ByComponent
-from framework.schedules import Flow
+from framework.schedules import Flow, Schedule
 from framework.solvers.adaptive import RK45
 from framework.solvers.categorical.ancestral import Ancestral
 from framework.solvers.categorical.tau_leaping import TauLeaping
@@ -27,6 +29,7 @@ from framework.solvers.dpmpp import DPMpp2M
 from framework.solvers.edm import Heun
 from framework.solvers.sde_dpmpp import SDEDPMpp2M
 from framework.solvers.splitting import Splitting
+from framework.state import Condition
 from framework.studies.cell import Choice, Protocol
 from framework.studies.cost import count_flops
 from framework.studies.counting import evaluations, most_steps, own_solver, weight
@@ -62,8 +65,8 @@ def graphs() -> Model:
 
 
 @pytest.mark.parametrize("name", COUNTED)
-@pytest.mark.parametrize("guidance", [None, ClassifierFree(3.0), ClassifierFree(3.0, [-2.0, 2.0])])
-def test_the_count_is_what_the_ledger_says(model: Model, name: str, guidance: ClassifierFree | None) -> None:
+@pytest.mark.parametrize("guidance", [None, ClassifierFree(3.0), ClassifierFree(3.0, [-2.0, 2.0]), Embedded(3.0)])
+def test_the_count_is_what_the_ledger_says(model: Model, name: str, guidance: Guidance | None) -> None:
     solver, cost = SOLVERS[name], weight(guidance, 1.0)
     for grid in (UniformFlow(), Karras()):
         steps, count = most_steps(21, lambda n, g=grid: evaluations(model, solver, g, n, cost))
@@ -79,6 +82,27 @@ def test_a_backward_pass_counts_by_its_operations(model: Model) -> None:
     ledger = model.sample([0, 1], solver=DDIM(), grid=UniformTime(), steps=5, guidance=guidance).ledger
     counted = evaluations(model, DDIM(), UniformTime(), 5, weight(guidance, backward))
     assert counted == pytest.approx((ledger.forward + backward * ledger.backward) / 2)
+
+
+class Twice:
+    """A stranger's guidance, which asks twice and takes the mean."""
+
+    def __call__(self, denoiser: Denoiser, negative: Condition) -> Denoiser:
+        return ClassifierFree(0.5)(denoiser, negative)
+
+
+class TwiceAtAPrice(Twice):
+    def cost(self, schedule: Schedule, t: Tensor, backward: float) -> Tensor:
+        return torch.full_like(t, 2.0)
+
+
+def test_a_guidance_of_ones_own_says_what_it_costs(model: Model) -> None:
+    counted = evaluations(model, DDIM(), UniformTime(), 5, weight(TwiceAtAPrice(), 1.0))
+    sampled = model.sample([0, 1], solver=DDIM(), grid=UniformTime(), steps=5, guidance=TwiceAtAPrice())
+    assert counted == sampled.ledger.evaluations_per_sample == 10
+    for silent in (Twice(), Composed([Twice()])):
+        with pytest.raises(UserError, match=r"Twice.* cost\(schedule, t, backward\)"):
+            evaluations(model, DDIM(), UniformTime(), 5, weight(silent, 1.0))
 
 
 def test_an_energy_without_a_pass_back_costs_nothing(model: Model) -> None:
