@@ -44,7 +44,7 @@ def run(config: DictConfig | dict[str, Any]) -> int:
         specs = trained(settings, out, part)
     else:
         specs = specs_of(settings)
-    command = " ".join(["diffract compare", *given_overrides()])
+    command = " ".join(["diffract compare", *(word for word in given_overrides() if not word.startswith("part="))])
     how = How(jobs=settings["jobs"], part=part, retry=settings["retry"], command=command)
     outcome = conduct(study, specs, out, how)
     if outcome.left:

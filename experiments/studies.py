@@ -57,6 +57,7 @@ def study_of(settings: Mapping[str, Any]) -> Study:
         seeds=[int(seed) for seed in listed(asked["seeds"])],
         protocol=protocol,
         tuning=None if asked["tuning"] is None else _tuning(asked["tuning"]),
+        margin=float(asked["margin"]),
     )
 
 

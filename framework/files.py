@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -47,11 +48,19 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files that a killed process left behind."""
+def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:
+    """Delete temporary files that a killed process left behind, those alone that are older than so many seconds."""
     for leftover in folder.glob(f"{TEMPORARY}*"):
-        if leftover.is_file():
+        if leftover.is_file() and older(leftover, older_than):
             leftover.unlink(missing_ok=True)
+
+
+def older(path: Path, seconds: float) -> bool:
+    """Whether it was last changed so long ago; what is gone is not."""
+    try:
+        return time.time() - path.stat().st_mtime >= seconds
+    except FileNotFoundError:
+        return False
 
 
 def sha256(path: Path) -> str:

@@ -36,8 +36,6 @@ from .responses import responses
 from .trainings import training_rows
 from .verdicts import verdict_rows
 
-MARGIN = 0.02
-
 _KEYS = ("run", "domain", "metric", "budget")
 _ESTIMATE = ("value", "low", "high")
 _PAIR = (
@@ -152,12 +150,11 @@ def analyse(study: str | Path | Loaded, *, margin: float | None = None, level: f
 
     Args:
         study: its folder, or what `load` returned.
-        margin: see `Analysis`; by default the protocol's "margin", or 0.02.
+        margin: see `Analysis`; by default the study's.
         level: of the intervals.
     """
     loaded = study if isinstance(study, Loaded) else load(study)
-    if margin is None:
-        margin = float(loaded.info.get("protocol", {}).get("margin") or MARGIN)
+    margin = loaded.margin if margin is None else margin
     evidence = {
         (run, name): gather(found, level=level) for run in loaded.runs for name, found in responses(loaded, run).items()
     }

@@ -58,6 +58,7 @@ def conduct(study: Study, specs: Sequence[RunSpec], folder: Path, how: How) -> O
     Console().print(work.price([*first, *expected]))
     for spec in specs:
         _foretell(study, spec, examined[spec.file], [cell for cell in expected if cell.run == spec.name])
+    untuned = bool(work.left(first))
     if first:
         work.run("tuning", first)
         if left := work.left(first):
@@ -65,6 +66,8 @@ def conduct(study: Study, specs: Sequence[RunSpec], folder: Path, how: How) -> O
         expected = compared_cells(study, opened, probes, choose(study, first, metrics, store))
         tell(study, specs, probes, metrics, store, how, [*first, *expected])
     work.run("cells", expected)
+    if untuned:  # the other parts had to stop when their tuning was done
+        work.run("cells of other parts", expected, whole=True)
     return Outcome(folder, [*first, *expected], work.left(expected))
 
 
@@ -94,9 +97,9 @@ class _Work:
             rows.append(Price(name, len(own), len(own) - len(todo), impossible, asked, seconds, each))
         return price_table(rows, self.how.jobs)
 
-    def run(self, name: str, cells: Sequence[Cell]) -> None:
-        """Do this part's cells, exact solutions first; cells of equal content once."""
-        share = _unique(cells)[self.how.part[0] - 1 :: self.how.part[1]]
+    def run(self, name: str, cells: Sequence[Cell], *, whole: bool = False) -> None:
+        """Do this part's cells, or all that are left, exact solutions first; cells of equal content once."""
+        share = _unique(cells) if whole else _unique(cells)[self.how.part[0] - 1 :: self.how.part[1]]
         mine = self._pending(share)
         threads = self.how.threads
         solving: list[Task] = [

@@ -83,6 +83,11 @@ class Loaded:
     missing: tuple[str, ...]
 
     @property
+    def margin(self) -> float:
+        """Of equivalence: absolute for shares, else a share of the value; studies that do not say have 0.02."""
+        return float(self.info.get("protocol", {}).get("margin") or 0.02)
+
+    @property
     def name(self) -> str:
         return str(self.info.get("name", self.folder.name))
 

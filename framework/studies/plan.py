@@ -57,7 +57,10 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Study:
-    """What is asked for."""
+    """What is asked for.
+
+    `margin` is that of equivalence: absolute for shares, else a share of the value.
+    """
 
     name: str
     axis: str
@@ -68,6 +71,7 @@ class Study:
     seeds: Sequence[int]
     protocol: Protocol
     tuning: Tuning | None = None
+    margin: float = 0.02
 
     def __post_init__(self) -> None:
         for name in ("solvers", "grids", "guidance", "budgets", "seeds"):
@@ -75,6 +79,8 @@ class Study:
                 raise UserError(f"study.{name} is empty: a study needs at least one")
         if self.tuning is not None and (shared := set(self.tuning.seeds) & set(self.seeds)):
             raise UserError(f"study.tuning.seeds and study.seeds share {sorted(shared)}: tune on seeds of their own")
+        if not self.margin > 0:
+            raise UserError(f"study.margin must be positive, got {self.margin}")
         if min(self.budgets) <= 0:
             raise UserError(f"study.budgets must be positive, got {list(self.budgets)}")
 

@@ -2,8 +2,8 @@
 
 Sample i of a seed has the same noise in both, so that differences are paired, and tested as those between methods are.
 The family within which Holm's correction holds the chance of any false alarm to 5 % is all comparisons of the two
-studies. A change within the margin of equivalence is none, however certain; a method that does not work any more is
-worse.
+studies. Worse is what has certainly changed, and by more than the margin of equivalence; a change within the margin is
+none, however certain. A method that does not work any more is worse.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from rich.table import Table
@@ -23,7 +23,7 @@ from framework.studies.loaded import load
 from framework.studies.responses import Responses, responses
 from framework.studies.statistics.families import holm
 
-LEVEL, MARGIN = 0.95, 0.02
+LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,36 @@ class Change:
     reason: str = ""
 
 
-def compare(old: Path, new: Path, *, margin: float = MARGIN) -> list[Change]:
+class _Tested(NamedTuple):
+    """A change with what it is judged by.
+
+    Attributes:
+        p: alone, that there is none.
+        p_equivalent: alone, that it is the margin or more.
+        margin: in the metric's units.
+        sign: 1 where more is better, else -1.
+    """
+
+    change: Change
+    p: float
+    p_equivalent: float
+    margin: float
+    sign: int
+
+
+def compare(old: Path, new: Path, *, margin: float | None = None) -> list[Change]:
     """Every comparison that both studies allow.
 
     Args:
         old, new: their folders.
-        margin: of equivalence: absolute for shares, else a share of the value.
+        margin: of equivalence: absolute for shares, else a share of the value; by default the newer study's.
 
     Raises:
         UserError: they have no method, budget and seed of a run in common.
     """
     before, now = load(old), load(new)
-    found: list[tuple[Change, float, float, int]] = []
+    margin = now.margin if margin is None else margin
+    found: list[_Tested] = []
     for run in before.runs:
         if run not in now.runs:
             continue
@@ -64,25 +82,23 @@ def compare(old: Path, new: Path, *, margin: float = MARGIN) -> list[Change]:
                 found += _changes(theirs[metric], ours[metric], margin)
     if not found:
         raise UserError(f"{old} and {new} have no method in common at any budget and seed: there is nothing to compare")
-    adjusted, equivalent = holm(np.array([p for _, p, _, _ in found])), holm(np.array([e for _, _, e, _ in found]))
+    adjusted, equivalent = (holm(np.array(ps)) for ps in ([t.p for t in found], [t.p_equivalent for t in found]))
     return [
-        change if change.verdict == "worse" else replace(change, p=float(p), verdict=_verdict(change, p, same, sign))
-        for (change, _, _, sign), p, same in zip(found, adjusted, equivalent, strict=True)
+        t.change if t.change.verdict == "worse" else replace(t.change, p=float(p), verdict=_verdict(t, p, same))
+        for t, p, same in zip(found, adjusted, equivalent, strict=True)
     ]
 
 
-def _verdict(
-    change: Change, p: float, equivalent: float, sign: int
-) -> Literal["worse", "better", "unchanged", "cannot be told"]:
-    if change.before == change.now or equivalent < 1 - LEVEL:
+def _verdict(tested: _Tested, p: float, equivalent: float) -> Literal["worse", "better", "unchanged", "cannot be told"]:
+    gain = tested.sign * (tested.change.now - tested.change.before)
+    if gain == 0 or equivalent < 1 - LEVEL:
         return "unchanged"
-    if not p < 1 - LEVEL:
+    if not p < 1 - LEVEL or abs(gain) <= tested.margin:
         return "cannot be told"
-    return "better" if sign * (change.now - change.before) > 0 else "worse"
+    return "better" if gain > 0 else "worse"
 
 
-def _changes(old: Responses, new: Responses, margin: float) -> Iterator[tuple[Change, float, float, int]]:
-    """Each change with p and p of equivalence, alone, and the metric's sign."""
+def _changes(old: Responses, new: Responses, margin: float) -> Iterator[_Tested]:
     methods = [method for method in old.methods if method in new.methods]
     seeds = [seed for seed in old.seeds if seed in new.seeds]
     if not seeds:
@@ -116,8 +132,9 @@ def _changes(old: Responses, new: Responses, margin: float) -> Iterator[tuple[Ch
                 str(new.reasons[place]) if gone else "",
             )  # fmt: skip
             if known[1] or gone:
-                alone = math.nan if gone else float(compared.differences.p[m])
-                yield change, alone, math.nan if gone else float(compared.p_equivalent[m]), old.metric.sign
+                ps = (compared.differences.p[m], compared.p_equivalent[m])
+                alone, equivalent = (math.nan if gone else float(p) for p in ps)
+                yield _Tested(change, alone, equivalent, float(compared.margin[m]), old.metric.sign)
 
 
 def _part(of: Responses, methods: list[str], seeds: list[int]) -> tuple[np.ndarray, np.ndarray | None]:

@@ -27,7 +27,9 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save as format_tensors
 
 from framework.errors import UserError
-from framework.files import TEMPORARY, remove_leftovers, write_atomically, write_text
+from framework.files import TEMPORARY, older, remove_leftovers, write_atomically, write_text
+
+LEFTOVER = 24 * 3600.0  # seconds after which nobody is writing a cell any more
 
 
 class StudyFolder:
@@ -38,12 +40,16 @@ class StudyFolder:
         self.cells, self.references = self.path / "cells", self.path / "reference"
 
     def prepare(self) -> None:
-        """Make the folder, and clear away what a killed process left half written."""
+        """Make the folder, and clear away what a killed process left half written.
+
+        Other parts of the study may be writing: what is younger than a day is theirs.
+        """
         for folder in (self.cells, self.references, self.path / "probe"):
             folder.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(folder)
+            remove_leftovers(folder, older_than=LEFTOVER)
         for leftover in self.cells.glob(f"{TEMPORARY}*/"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            if older(leftover, LEFTOVER):
+                shutil.rmtree(leftover, ignore_errors=True)
 
     def json(self, name: str) -> Any | None:
         """The content of a JSON file; None if it is not there or damaged."""

@@ -20,12 +20,16 @@ import pytest
 from experiments import compare
 from experiments.errors import ConfigurationError
 from experiments.studies import chosen, study_of
+from framework.errors import UserError
+from framework.files import TEMPORARY
 from framework.studies import report
 from framework.studies.about import How
 from framework.studies.analysis import analyse
 from framework.studies.cell import Cell
 from framework.studies.conduct import conduct
+from framework.studies.loaded import load
 from framework.studies.regression import compare as against
+from framework.studies.store import StudyFolder
 from tests.judged_points import save_run, settings, spec
 
 MEASURED = ("seconds", "peak")  # what changes from run to run, by parts of its name
@@ -115,6 +119,17 @@ def test_parts_make_the_whole(whole: Path, points: Path, tmp_path: Path) -> None
     assert numbers(out) == numbers(whole)
 
 
+def test_parts_of_a_tuned_study_make_the_whole(points: Path, tmp_path: Path) -> None:
+    """The part that ends the tuning last draws what the others could not begin."""
+    grids = ["study.tuning.grids=[uniform,karras]", "study.tuning.n=4"]
+    chosen = ["study.solvers=[euler,heun]", "study.budgets=[8]"]
+    study = study_of(settings(tmp_path, [points], "study=solvers_best_grid", *grids, *chosen))
+    first, last = (conduct(study, [spec(points)], tmp_path / "parts", How(part=(part, 2))) for part in (1, 2))
+    assert first.left and not last.left
+    whole = conduct(study, [spec(points)], tmp_path / "whole", How())
+    assert {cell.key for cell in last.cells} == {cell.key for cell in whole.cells}
+
+
 def conducted(points: Path, out: Path, *overrides: str, **how: Any) -> tuple[list[Cell], dict[str, Any]]:
     config = settings(out, [points], *overrides)
     outcome = conduct(study_of(config), [spec(points)], out, How(**how))
@@ -201,6 +216,27 @@ def test_a_study_is_no_worse_than_itself_or_within_the_margin(whole: Path, tmp_p
     assert {change.verdict for change in against(whole, whole)} == {"unchanged"}
     assert not compare.failed(0)
     assert all(change.verdict != "worse" for change in against(whole, worsened(whole, tmp_path / "new", 0.001)))
+    certain = worsened(whole, tmp_path / "certain", 0.015)
+    assert all(change.verdict != "worse" for change in against(whole, certain))
+    assert [change.method for change in against(whole, certain, margin=0.01) if change.verdict == "worse"] == ["euler"]
+
+
+def test_a_study_says_its_margin(points: Path, tmp_path: Path) -> None:
+    conducted(points, tmp_path / "s", "study.margin=0.3")
+    assert load(tmp_path / "s").margin == 0.3
+    with pytest.raises(UserError, match="margin must be positive"):
+        study_of(settings(tmp_path / "t", [points], "study.margin=0"))
+
+
+def test_what_another_part_is_writing_is_left_alone(points: Path, tmp_path: Path) -> None:
+    cells = tmp_path / "cells"
+    for name in ("fresh", "old"):
+        (cells / f"{TEMPORARY}{name}").mkdir(parents=True)
+        (cells / f"{TEMPORARY}{name}.json").write_text("{")
+    for path in cells.glob(f"{TEMPORARY}old*"):
+        os.utime(path, (1e9, 1e9))
+    StudyFolder(tmp_path).prepare()
+    assert {path.name for path in cells.iterdir()} == {f"{TEMPORARY}fresh", f"{TEMPORARY}fresh.json"}
 
 
 def test_a_method_that_fails_now_is_worse(whole: Path, tmp_path: Path) -> None:
