@@ -1,6 +1,6 @@
 """The command `diffract`: train, sample, evaluate, certify, check a plugin, and a list of the plugins.
 
-    diffract train experiment=images/shapes run=outputs/shapes       any Hydra override follows the command
+    diffract train experiment=KIND/NAME run=outputs/shapes           any Hydra override follows the command
     diffract sample run=outputs/shapes prompt="a red circle" n=16
     eval "$(diffract -sc install=bash)"                               completes commands, groups and keys
 

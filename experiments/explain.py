@@ -24,9 +24,9 @@ from framework.plugins import nearest
 
 EXAMPLES = {
     "train": (
-        "experiment=images/shapes run=outputs/shapes",
+        "experiment=KIND/NAME run=outputs/shapes",
         "resume=outputs/shapes trainer.max_steps=20000",
-        "-m experiment=images/shapes optimizer.lr=1e-4,2e-4",
+        "-m experiment=KIND/NAME optimizer.lr=1e-4,2e-4",
     ),
     "sample": (
         'run=outputs/shapes prompt="a red circle" n=16',
@@ -49,9 +49,9 @@ EXAMPLES = {
         "solver=my_package.Midpoint",
     ),
     "check_modality": (
-        "experiment=images/shapes backbone.width=8 data.batch_size=8",
-        "experiment=images/shapes only=[encoding,oracle]",
-        "experiment=images/shapes fast=false out=outputs/check",
+        "experiment=KIND/NAME backbone.width=8 data.batch_size=8",
+        "experiment=KIND/NAME only=[encoding,oracle]",
+        "experiment=KIND/NAME fast=false out=outputs/check",
     ),
 }
 
@@ -103,7 +103,7 @@ def explain(error: Exception, command: str, overrides: Sequence[str]) -> str:
 
 
 def options(group: str, loader: ConfigLoader) -> list[str]:
-    """The choices of a group, those in its subfolders too ('images/shapes')."""
+    """The choices of a group, those in its subfolders too ('kind/name')."""
     found = list(loader.get_group_options(group, ObjectType.CONFIG))
     for inner in loader.get_group_options(group, ObjectType.GROUP):
         found += [f"{inner}/{option}" for option in options(f"{group}/{inner}", loader)]

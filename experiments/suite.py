@@ -26,13 +26,15 @@ class ExperimentSuite(ModalitySuite):
     Attributes:
         experiment: the preset.
         overrides: as on the command line, to make things small.
+        every_solver: sample with all solvers that can undo such states, and not with one of each family.
     """
 
     checks: ClassVar[Mapping[str, Check]] = {**CHECKS, "configuration": configuration}
     experiment: ClassVar[str] = ""
     overrides: ClassVar[Sequence[str]] = ()
+    every_solver: ClassVar[bool] = False
 
     def subject(self) -> Subject:
         """The parts as `diffract train` has them."""
         settings = plain(compose("train", [f"experiment={self.experiment}", *self.overrides]))
-        return subject_of({**settings, "items": self.items}, thorough=self.thorough)
+        return subject_of({**settings, "items": self.items}, thorough=self.thorough, every_solver=self.every_solver)

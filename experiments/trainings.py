@@ -29,13 +29,16 @@ def trained(settings: Mapping[str, Any], out: Path, part: tuple[int, int]) -> li
         part: (k, n): only every n-th training is done here.
 
     Raises:
-        ConfigurationError: runs are given too, there is no variant, a training failed, or another part has to train.
+        ConfigurationError: runs are given too, there is no preset or no variant, a training failed, or
+            another part has to train.
     """
     from framework.studies.runs import spec_of
 
     if settings["runs"]:
         raise ConfigurationError("study.trainings makes the runs that are compared: leave out runs=")
     asked = settings["study"]["trainings"]
+    if asked["experiment"] in (None, "???"):
+        raise ConfigurationError("study.trainings.experiment is the preset that is trained: name one of experiment=")
     variants = {name: changes for name, changes in asked["variants"].items() if changes is not None}
     if not variants:
         raise ConfigurationError("study.trainings.variants names what is compared, as {cosine: [schedule=cosine]}")

@@ -87,8 +87,9 @@ def declared() -> dict[str, str]:
 
 @pytest.mark.parametrize("package", ["framework", "experiments", "conf"])
 def test_no_name_of_a_modality_is_in(package):
-    """Neither a package nor a value; prose and the examples of help may name one, and a key may be a common word."""
-    named = re.compile(rf"modalities\.({'|'.join(declared())})\b|['\"]({'|'.join(declared())})['\"](?!:)")
+    """Neither a package, nor a value, nor an option; a common word in prose, or a key that is one, is no name."""
+    names = "|".join(declared())
+    named = re.compile(rf"modalities\.({names})\b|['\"]({names})['\"](?!:)|\b({names})/\w")
     files = [file for kind in ("*.py", "*.yaml") for file in (ROOT / package).rglob(kind)]
     assert len(files) > 10
     found = [f"{file}: {hit[0]}" for file in files for hit in named.finditer(file.read_text(encoding="utf-8"))]

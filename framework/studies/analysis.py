@@ -156,7 +156,10 @@ def analyse(study: str | Path | Loaded, *, margin: float | None = None, level: f
     loaded = study if isinstance(study, Loaded) else load(study)
     margin = loaded.margin if margin is None else margin
     evidence = {
-        (run, name): gather(found, level=level) for run in loaded.runs for name, found in responses(loaded, run).items()
+        (run, name): gather(found, level=level)
+        for run in loaded.runs
+        for name, found in responses(loaded, run).items()
+        if found.values.size  # else no cell of the run has any sample
     }
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in COLUMNS}
     for one in evidence.values():

@@ -127,14 +127,14 @@ def autoencoder_training(config: dict[str, Any], allow: Allow, data: Any) -> Aut
     if chosen or config["condition_dropout"]:
         wrong = ", ".join([*chosen, *(["condition_dropout"] if config["condition_dropout"] else [])])
         raise UserError(
-            f"an autoencoder has no {wrong}; the presets (experiment=images/shapes_vae, ...) leave them out: "
+            f"an autoencoder has no {wrong}; its presets (experiment=KIND/NAME_vae) leave them out: "
             "schedule=null parametrization=null condition_dropout=0"
         )
     parts = build({key: config[key] for key in ("modality", "backbone", "objective", "optimizer")}, allow)
     modality, network, objective = parts["modality"], parts["backbone"], parts["objective"]
     if not isinstance(network, KLAutoencoder):
         raise UserError(
-            f"an autoencoder's objective trains a KLAutoencoder (backbone=images/autoencoder, audio/autoencoder), "
+            f"an autoencoder's objective trains a KLAutoencoder (backbone=KIND/autoencoder), "
             f"not {type(network).__name__}"
         )
     check_fit(modality, network)

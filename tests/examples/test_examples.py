@@ -7,6 +7,7 @@ installed into a folder that is put on the path; nothing is fetched. Its toy exp
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +75,25 @@ def test_it_is_found_and_trains_two_steps_and_samples(example):
     out = example.work / "samples"
     example.diffract("sample", run, "n=2", "steps=2", f"out={out}")
     assert len(list(out.iterdir())) >= 3  # two samples and a picture of both
+
+
+@pytest.mark.slow
+def test_it_joins_a_study_beside_what_is_built_in(example):
+    """Tokens and images have no solver in common: each run has those that apply to it."""
+    small = ("data.train_length=64", "data.validation_length=64", "data.batch_size=8")
+    mine, digits = example.work / "mine", example.work / "digits"
+    example.diffract("train", f"experiment={example.name}/toy", f"run={mine}", "debug=fast", *small)
+    example.diffract("train", "experiment=images/digits", f"run={digits}", "debug=fast")
+    asked = ("study.solvers=[ddim,categorical_ancestral]", "study.budgets=[2,4]", "study.seeds=[0,1]", "study.n=4")
+    out = example.work / "study"
+    said = example.diffract("compare", f"runs=[{mine},{digits}]", f"out={out}", *asked, "study.tolerance=0.1")
+    cells = [json.loads(file.read_text()) for file in (out / "cells").glob("*.json")]
+    for run in ("mine", "digits"):
+        ended = sorted(cell["status"] for cell in cells if cell["run"] == run)
+        assert ended == ["not applicable"] * 4 + ["ok"] * 4, [cell.get("reason") for cell in cells]
+    scores = pd.read_csv(out / "tables" / "scores.csv").dropna(subset=["value"])
+    assert {"mine", "digits"} == set(scores["run"])
+    assert "report:" in said and example.name in (out / "report.html").read_text()
 
 
 def test_its_own_tests_pass(example):

@@ -101,7 +101,7 @@ def test_wrong_words_end_with_2(diffract, words, said):
 def test_help_is_there(diffract):
     shown = diffract("check-modality", "--help").out
     assert shown.startswith("diffract check-modality: ")
-    assert "diffract check-modality experiment=images/shapes" in shown and "expected: {}" in shown
+    assert "diffract check-modality experiment=KIND/NAME" in shown and "expected: {}" in shown
 
 
 def test_all_solvers_are_those_of_gaussian_states():

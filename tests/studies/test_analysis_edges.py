@@ -11,6 +11,7 @@ import pytest
 from framework.errors import DataError, UserError
 from framework.studies.analysis import COLUMNS, analyse
 from framework.studies.loaded import load
+from framework.studies.report import write as report
 from tests.studies.made import METHODS, edit, only, rows, write
 
 ALPHA, BETA, _, DELTA, _ = (method.label for method in METHODS)
@@ -91,6 +92,19 @@ def test_cells_of_tuning_are_not_compared(tmp_path):
         edit(folder, key, lambda record: record.update(phase="tuning"))
     found = analyse(folder)
     assert DELTA not in set(found.scores["method"]) and DELTA in set(found.cells["method"])
+
+
+def test_a_run_of_which_nothing_could_be_drawn_leaves_the_others(tmp_path):
+    folder = write(tmp_path, domains=("sounds", "graphs"), seeds=(0,), budgets=(8,), n=24)
+    for file in (folder / "cells").glob("graphs.*.json"):
+        refused = {"status": "not applicable", "reason": "tokens", "cost": {}, "set_metrics": {}}
+        edit(folder, file.stem, lambda record, refused=refused: record.update(refused))
+        for made in (file.with_suffix(".parquet"), file.with_suffix(".safetensors")):
+            made.unlink(missing_ok=True)
+    found = analyse(folder)
+    measured = found.scores.dropna(subset=["value"])
+    assert set(measured["run"]) == {run for run in found.study.runs if run.startswith("sounds")} != set()
+    assert "<html" in report(folder, found).read_text()
 
 
 def test_an_unfinished_study_says_so(tmp_path):
