@@ -16,7 +16,8 @@ from experiments.errors import ConfigurationError
 SMALL = ("study.budgets=[4]", "study.seeds=[0,1]", "study.n=8", "study.real=32", "study.tolerance=0.1")
 TRAININGS = (
     "study.trainings.experiment=images/digits",
-    "study.trainings.overrides=[trainer.max_steps=2,trainer.val_check_interval=2,data.batch_size=8,backbone.width=16]",
+    "study.trainings.overrides=['trainer.max_steps=2','trainer.val_check_interval=2','data.batch_size=8',"
+    "'backbone.width=16']",
 )
 CHOSEN = {
     "schedules": ("study.trainings.variants.linear_vp=null", "study.trainings.variants.sigmoid=null"),
