@@ -247,8 +247,13 @@ class Model:
             batch_size: samples through the network at a time.
 
         Raises:
-            UserError: the grid cannot be fitted for such a solver or so many steps.
+            UserError: the grid cannot be fitted for such a solver or so many steps, or the states have tokens.
         """
+        if not isinstance(self.process, Gaussian):
+            raise UserError(
+                f"{type(grid).__name__} follows the probability-flow ODE, which states with tokens have not; choose a "
+                "grid in closed form (grid=flow, log_snr, karras, ...)"
+            )
         solver, guidance = solver or self.defaults.solver, guidance or self.defaults.guidance
         guidance = None if isinstance(guidance, Off) else guidance
         steps = self.defaults.steps if steps is None else steps

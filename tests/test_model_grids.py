@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from framework.build import Allow
+from framework.errors import UserError
 from framework.grids import Karras
 from framework.grids.cache import GridCache
-from framework.grids.fitted import FittedGrid
+from framework.grids.fitted import Fitted, FittedGrid
 from framework.grids.gits import GITS
 from framework.grids.ld3 import LD3
 from framework.guidance.classifier_free import ClassifierFree
@@ -23,6 +24,7 @@ from framework.schedules import LinearVP
 from framework.solvers.ddim import DDPM
 from framework.solvers.edm import Euler
 from framework.store import load, save
+from tests.studies.test_plan import graphs
 from tests.toy import PointNet, point_config, point_model
 
 FEW = GITS(samples=6, fine_steps=12)
@@ -134,3 +136,9 @@ def test_learned_grids_on_a_network(fits: list[str]) -> None:
     assert model.network.training and isinstance(model.network, PointNet)
     with pytest.raises(ValueError, match="GITS serves every solver"):
         model.sample(0, 2, grid=learned, steps=4, solver=DDPM())
+
+
+@pytest.mark.parametrize("grid", [FEW, LD3(samples=2, iterations=1)])
+def test_states_with_tokens_have_no_trajectory_to_fit_to(grid: Fitted) -> None:
+    with pytest.raises(UserError, match="states with tokens have not; choose a grid in closed form"):
+        graphs().sample([0, 1], grid=grid, steps=4)
