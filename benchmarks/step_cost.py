@@ -113,6 +113,11 @@ PEERS = {
     "lms": Peer("LMSDiscreteScheduler", {}, clean=False),
     "ipndm": Peer("IPNDMScheduler", {"num_train_timesteps": 1000}, clean=False, betas=False),
     "unipc": _unipc(3, "bh2"),
+    "unip": Peer(
+        "UniPCMultistepScheduler",
+        {"solver_order": 3, "solver_type": "bh2", "disable_corrector": tuple(range(1000))},
+    ),
+    "sde_dpmpp_3m": _multistep(solver_order=3, algorithm_type="sde-dpmsolver++"),
     "sa_solver": Peer("SASolverScheduler", {"predictor_order": 3, "corrector_order": 3}, generator=True),
 }
 """Our names (conf/solver) and the scheduler of diffusers that says it is the same method."""

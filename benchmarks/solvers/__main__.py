@@ -50,7 +50,7 @@ def work(job: Job) -> list[Row]:
             continue
         errors = bed.errors(outcome.y)
         rms = float(errors.square().mean().sqrt())
-        median = float(errors.median()) if math.isfinite(rms) else math.nan
+        median = float(errors.quantile(0.5)) if math.isfinite(rms) else math.nan
         counts = (budget, outcome.steps, outcome.evaluations)
         rows.append(Row(bed.name, side, case.solver, case.grid, *counts, median, rms))
     return rows

@@ -15,6 +15,7 @@ exact trajectory: the one first-order step from the start, which is exact to the
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ def ratio(schedule: Schedule, t: float) -> float:
 
 LOW = ratio(TABLE, 1 / 1000)
 """The noise-to-signal ratio of the table's first entry."""
+# What both sides' grids are turned to: shifts of the straight path, and Karras' rho, which at -50 is a little denser in
+# the noise than equal steps of log-SNR.
+SHIFTS, RHOS = (0.5, 0.6, 0.75, 2.0, 3.0), (-50.0,)
 BEDS: dict[str, tuple[Schedule, float]] = {"noise": (Flow(), 0.0), "table": (TABLE, 0.0), "table to 0.01": (TABLE, LOW)}
 """What ours runs on, and the noise-to-signal ratio at which runs end."""
 
@@ -109,13 +113,13 @@ def make_beds(
     kinds: Sequence[str] = tuple(BEDS),
     cache: Path | None = None,
 ) -> list[Bed]:
-    """The beds; `denoisers` has the network on each schedule. Solutions are kept in the folder `cache`."""
+    """The beds; `denoisers` has the network on each schedule. Solutions are kept in files named `cache` and more."""
     beds, solutions = [], {}
     for kind in kinds:
         schedule, end = BEDS[kind]
         denoiser = denoisers[schedule]
         if schedule not in solutions:
-            file = cache / f"{type(schedule).__name__}_{len(noise)}.pt" if cache else None
+            file = cache.with_name(f"{cache.name}_{type(schedule).__name__}.pt") if cache else None
             solutions[schedule] = solve(denoiser, schedule, space, condition, noise, tolerance, file)
         beds.append(Bed(network, kind, denoiser, space, condition, noise, schedule, end, solutions[schedule][end]))
     return beds
@@ -162,4 +166,8 @@ def model_beds(name: str, model: Model, prompts: Sequence[object], cache: Path) 
     for schedule, _ in BEDS.values():
         denoisers[schedule] = own if own.schedule == schedule else Rescheduled(own, schedule)
     space, kinds = model.modality.space, ("noise", "table")
-    return make_beds(name, denoisers, space, condition, noise, 1e-6, kinds, cache)  # type: ignore[arg-type]
+    digest = hashlib.sha256(repr(prompts).encode())  # another model or other prompts have other solutions
+    for weights in model.network.state_dict().values():
+        digest.update(weights.cpu().numpy().tobytes())
+    file = cache / digest.hexdigest()[:16]
+    return make_beds(name, denoisers, space, condition, noise, 1e-6, kinds, file)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from benchmarks.groups import group
-from benchmarks.solvers.beds import BEDS, Bed
+from benchmarks.solvers.beds import BEDS, RHOS, SHIFTS, Bed
 from benchmarks.solvers.theirs import Outcome
 from framework.denoiser import Prediction
 from framework.errors import UserError
@@ -80,8 +80,8 @@ class From:
         return self.grid(schedule, steps) * self.first
 
 
-TURNED: dict[str, tuple[float, ...]] = {"shift": (0.75, 2.0, 3.0), "rho": (-50.0,), "sigma_min": (0.01, 0.03)}
-"""Arguments of grids that one would turn; rho = -50 is a little denser in the noise than equal steps of log-SNR."""
+TURNED: dict[str, tuple[float, ...]] = {"shift": SHIFTS, "rho": RHOS, "sigma_min": (0.01, 0.03)}
+"""Arguments of grids that one would turn, to what theirs are turned too."""
 
 
 def grids(kind: str) -> dict[str, Grid]:

@@ -26,7 +26,7 @@ import diffusers
 import torch
 from torch import Tensor
 
-from benchmarks.solvers.beds import LOW, TABLE, Bed, ratio
+from benchmarks.solvers.beds import LOW, RHOS, SHIFTS, TABLE, Bed, ratio
 
 TABLE_ARGUMENTS = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
 SPACINGS: dict[str, dict[str, Any]] = {
@@ -144,9 +144,10 @@ def _of_the_table() -> Iterator[Peer]:
         yield Peer("ddim", spacing, "table", "DDIMScheduler", {**common, "clip_sample": False})
         yield Peer("pndm", spacing, "table", "PNDMScheduler", {**common, "skip_prk_steps": True})
     high = ratio(TABLE, 1.0)
-    for shape, low in product(("karras", "exponential"), (0.002, LOW, 0.03)):
-        common = {"sigma_min": low, "sigma_max": high, "sigma_schedule": shape}
-        grid = f"{shape} {low:.3g}"
+    shapes = [("karras", 7.0), *(("karras", rho) for rho in RHOS), ("exponential", 7.0)]
+    for (shape, rho), low in product(shapes, (0.002, LOW, 0.03)):
+        common = {"sigma_min": low, "sigma_max": high, "sigma_schedule": shape, "rho": rho}
+        grid = f"{shape} {low:.3g}" + ("" if rho == 7 else f" rho={rho:g}")
         yield Peer("edm euler", grid, "edm", "EDMEulerScheduler", common)
         for order in (1, 2, 3):
             arguments = {**common, "solver_order": order}
@@ -155,10 +156,10 @@ def _of_the_table() -> Iterator[Peer]:
 
 def _from_noise() -> Iterator[Peer]:
     for solver, name, arguments in _exponential_integrators():
-        for shift in (1.0, 2.0, 3.0):
+        for shift in (1.0, *SHIFTS):
             flow = {"use_flow_sigmas": True, "flow_shift": shift, "prediction_type": "sample"}
             yield Peer(solver, f"flow shift {shift:g}", "straight", name, {**arguments, **flow})
-    for shift in (1.0, 2.0, 3.0):
+    for shift in (1.0, *SHIFTS):
         for spacing in ("uniform", "karras", "exponential", "beta"):
             flags = {} if spacing == "uniform" else {f"use_{spacing}_sigmas": True}
             grid = f"flow shift {shift:g}" + ("" if spacing == "uniform" else f" {spacing}")
