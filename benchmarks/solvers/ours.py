@@ -101,8 +101,9 @@ def grids(kind: str) -> dict[str, Grid]:
                 continue  # it is the end
             for value in TURNED.get(field.name, ()):
                 turned[f"{name} {field.name}={value:g}"] = replace(grid, **{field.name: value})
-        if kind == "noise" and name in ("uniform", "quadratic"):
-            turned[f"{name} from 0.999"] = From(grid)
+    if kind == "noise":
+        early = {name: grid for name, grid in turned.items() if name.startswith(("uniform", "quadratic"))}
+        turned |= {f"{name} from 0.999": From(grid) for name, grid in early.items()}
     return turned
 
 
