@@ -41,12 +41,20 @@ def run(config: DictConfig | dict[str, Any]) -> dict[str, Certificate]:
         nodes = chosen_solvers(settings)
         own = [node["_target_"].partition(".")[0] for name, node in nodes.items() if "." in name]
         solvers = {name: build(node, allow.plus(*own)) for name, node in nodes.items()}
-        certificates = _certify(solvers, _effort(settings, allow), settings["workers"])
+        effort = _effort(settings, allow)
+        certificates = _certify(solvers, effort, settings["workers"])
     out = Path(settings["out"])
     _write(out, settings["table"], certificates)
     _show(certificates)
+    if alone := [n for n, c in certificates.items() if effort.paths and not _on_paths(solvers[n], c)]:
+        print(f"on no other schedule and grid than the base's: {', '.join(alone)}")
     print(f"wrote {out / 'certify.json'}" + (f" and {settings['table']}" if settings["table"] else ""), flush=True)
     return certificates
+
+
+def _on_paths(solver: Any, certificate: Certificate) -> bool:
+    """Whether its order is measured on other schedules and grids too."""
+    return certificate.kind == "continuous" and not getattr(solver, "adaptive", False)
 
 
 def failed(certificates: Mapping[str, Certificate]) -> bool:
@@ -106,6 +114,8 @@ def _effort(settings: Mapping[str, Any], allow: Allow) -> Any:
         raise ConfigurationError(
             f"{', '.join(fitted)}: orders are measured on fixed grids, not on those fitted to a model"
         )
+    if fitted:
+        print(f"{', '.join(fitted)}: fitted to a model, and left out")
     paths = [
         Path(schedule, grid, schedules[schedule], grids[grid])
         for schedule in _chosen("schedule", settings["schedules"])

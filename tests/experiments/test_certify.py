@@ -100,9 +100,10 @@ def test_wrong_names_have_their_nearest():
         certify._effort(settings, certify.allowed(settings))
 
 
-def test_all_schedules_with_all_grids_are_the_fixed_grids_only():
+def test_all_schedules_with_all_grids_are_the_fixed_grids_only(capsys):
     settings = plain(compose("certify", ["schedule=all", "grid=all"]))
     effort = certify._effort(settings, certify.allowed(settings))
+    assert "gits, ld3: fitted to a model, and left out" in capsys.readouterr().out
     paths = {(path.schedule_name, path.grid_name) for path in effort.paths}
     assert {("flow", "uniform"), ("cosine", "karras"), ("edm", "log_snr")} <= paths
     assert ("edm", "karras") not in paths  # it is measured anyhow
@@ -110,6 +111,17 @@ def test_all_schedules_with_all_grids_are_the_fixed_grids_only():
     settings = plain(compose("certify", ["grid=gits"]))
     with pytest.raises(ConfigurationError, match="fitted to a model"):
         certify._effort(settings, certify.allowed(settings))
+
+
+def test_what_other_schedules_and_grids_do_not_apply_to_is_said(capsys, monkeypatch, tmp_path):
+    kinds = {"heun": "continuous", "rk45": "continuous", "tau_leaping": "categorical"}
+    certificates = {name: SimpleNamespace(kind=kind) for name, kind in kinds.items()}
+    monkeypatch.setattr(certify, "_certify", lambda *_: certificates)
+    for name in ("_show", "_write"):
+        monkeypatch.setattr(certify, name, lambda *_: None)
+    for more, said in (["grid=flow"], True), ([], False):
+        certify.run(plain(compose("certify", ["solver=heun,rk45,tau_leaping", f"out={tmp_path}", *more])))
+        assert ("grid than the base's: rk45, tau_leaping" in capsys.readouterr().out) is said
 
 
 def test_several_names_are_neither_a_sweep_nor_a_choice():
