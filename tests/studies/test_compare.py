@@ -21,7 +21,6 @@ from experiments import compare
 from experiments.errors import ConfigurationError
 from experiments.studies import chosen, study_of
 from framework.errors import UserError
-from framework.files import TEMPORARY
 from framework.studies import report
 from framework.studies.about import How
 from framework.studies.analysis import analyse
@@ -29,7 +28,6 @@ from framework.studies.cell import Cell
 from framework.studies.conduct import conduct
 from framework.studies.loaded import load
 from framework.studies.regression import compare as against
-from framework.studies.store import StudyFolder
 from tests.judged_points import save_run, settings, spec
 
 MEASURED = ("seconds", "peak")  # what changes from run to run, by parts of its name
@@ -226,17 +224,6 @@ def test_a_study_says_its_margin(points: Path, tmp_path: Path) -> None:
     assert load(tmp_path / "s").margin == 0.3
     with pytest.raises(UserError, match="margin must be positive"):
         study_of(settings(tmp_path / "t", [points], "study.margin=0"))
-
-
-def test_what_another_part_is_writing_is_left_alone(points: Path, tmp_path: Path) -> None:
-    cells = tmp_path / "cells"
-    for name in ("fresh", "old"):
-        (cells / f"{TEMPORARY}{name}").mkdir(parents=True)
-        (cells / f"{TEMPORARY}{name}.json").write_text("{")
-    for path in cells.glob(f"{TEMPORARY}old*"):
-        os.utime(path, (1e9, 1e9))
-    StudyFolder(tmp_path).prepare()
-    assert {path.name for path in cells.iterdir()} == {f"{TEMPORARY}fresh", f"{TEMPORARY}fresh.json"}
 
 
 def test_a_method_that_fails_now_is_worse(whole: Path, tmp_path: Path) -> None:

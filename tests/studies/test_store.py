@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,10 @@ def test_a_cell_whose_files_were_not_all_written_is_not_done(store: StudyFolder)
 def test_what_a_killed_process_left_is_cleared_away(store: StudyFolder) -> None:
     (store.cells / ".tmp-folder").mkdir()
     (store.cells / ".tmp-file").write_text("half")
+    store.prepare()
+    assert len(list(store.cells.iterdir())) == 2  # another part of the study may be writing them
+    for leftover in store.cells.iterdir():
+        os.utime(leftover, (1e9, 1e9))
     store.prepare()
     assert list(store.cells.iterdir()) == []
 
