@@ -1,6 +1,7 @@
 """The error of every solver on every grid at a few network evaluations, beside diffusers' schedulers.
 
 beds.py      networks whose probability-flow ODE is solved exactly: what errors are measured on
+packed.py    states of several components as one tensor, which is all that diffusers knows
 ours.py      conf/solver x conf/grid
 theirs.py    diffusers' deterministic schedulers with each of their spacings
 laws.py      stochastic solvers, ours and theirs: the error of the law that they draw from

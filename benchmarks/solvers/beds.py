@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.solvers.packed import packed
 from framework.certify.gaussian_mixture import SIXTEEN_BED
 from framework.denoiser import Denoiser, Rescheduled
 from framework.model import Model
@@ -160,14 +161,14 @@ def mixture_beds(samples: int) -> list[Bed]:
 def model_beds(name: str, model: Model, prompts: Sequence[object], cache: Path) -> list[Bed]:
     """A trained model, unguided, a sample a prompt."""
     condition = model.condition(prompts)
-    noise = model.modality.space.noise(SampleKey(0, tuple(range(len(prompts)))), condition)
-    own = model.denoiser()
+    drawn = model.modality.space.noise(SampleKey(0, tuple(range(len(prompts)))), condition)
+    own, space, noise = packed(model.denoiser(), model.modality.space, drawn)
     denoisers: dict[Schedule, Denoiser] = {}
     for schedule, _ in BEDS.values():
         denoisers[schedule] = own if own.schedule == schedule else Rescheduled(own, schedule)
-    space, kinds = model.modality.space, ("noise", "table")
+    kinds = ("noise", "table")
     digest = hashlib.sha256(repr(prompts).encode())  # another model or other prompts have other solutions
     for weights in model.network.state_dict().values():
         digest.update(weights.cpu().numpy().tobytes())
     file = cache / digest.hexdigest()[:16]
-    return make_beds(name, denoisers, space, condition, noise, 1e-6, kinds, file)  # type: ignore[arg-type]
+    return make_beds(name, denoisers, space, condition, noise, 1e-6, kinds, file)
