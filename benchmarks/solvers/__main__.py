@@ -26,19 +26,29 @@ from benchmarks.solvers import ours, theirs
 from benchmarks.solvers.beds import Bed, mixture_beds, model_beds
 from benchmarks.solvers.runs import quiet
 from benchmarks.solvers.tables import Row, plot, solver_table, verdict_table, verdicts, write
+from benchmarks.solvers.together import run_together
 from framework.model import Model
 from framework.store import load
 from modalities.images.shapes import KINDS
 
 BUDGETS = (5, 6, 8, 10, 20, 50)
 BEDS: list[Bed] = []  # filled before the processes are forked, which share it
-Job = tuple[int, str, Any]
+AT_ONCE = 8  # runs on a trained model, each of a few samples, whose network is asked together
+CHUNK = 96
+Job = tuple[str, Any]
+Chunk = tuple[int, list[Job]]
 
 
-def work(job: Job) -> list[Row]:
-    """All budgets of one solver on one grid and bed."""
-    index, side, case = job
-    bed, rows = BEDS[index], []
+def work(chunk: Chunk) -> list[Row]:
+    """Several jobs on the bed of that index."""
+    index, jobs = chunk
+    at_once = 1 if BEDS[index].network == "mixture16" else AT_ONCE
+    return [row for _, rows in run_together(errors_of, BEDS[index], jobs, at_once) for row in rows]
+
+
+def errors_of(bed: Bed, job: Job) -> list[Row]:
+    """All budgets of one solver on one grid."""
+    (side, case), rows = job, []
     costly = bed.network != "mixture16" and side == "ours" and "=" in case.solver
     run: Callable[..., theirs.Outcome | None] = ours.run if side == "ours" else theirs.run
     for budget in BUDGETS[:-1] if costly else BUDGETS:
@@ -58,13 +68,14 @@ def work(job: Job) -> list[Row]:
     return rows
 
 
-def jobs() -> list[Job]:
+def chunks() -> list[Chunk]:
     """Every run of both sides; of our solvers' arguments the order alone is turned where the network costs a lot."""
-    found: list[Job] = []
+    found: list[Chunk] = []
     for index, bed in enumerate(BEDS):
         turned = tuple(ours.TURNS) if bed.network == "mixture16" else ours.ORDERS
-        found += [(index, "ours", case) for case in ours.cases(bed.kind, turned=turned)]
-        found += [(index, "theirs", peer) for peer in theirs.peers(bed.kind)]
+        jobs: list[Job] = [("ours", case) for case in ours.cases(bed.kind, turned=turned)]
+        jobs += [("theirs", peer) for peer in theirs.peers(bed.kind)]
+        found += [(index, jobs[i : i + CHUNK]) for i in range(0, len(jobs), CHUNK)]
     return found
 
 
@@ -90,13 +101,14 @@ def main() -> None:
         model = load(arguments.run)
         beds = model_beds(name, model, prompts(model, arguments.prompts), arguments.run / "references")
     BEDS.extend(beds)
-    todo, rows = jobs(), []
-    print(f"{len(todo)} runs of {len(BUDGETS)} budgets on {[bed.name for bed in BEDS]}", flush=True)
+    todo, rows = chunks(), []
+    count, done = sum(len(jobs) for _, jobs in todo), 0
+    print(f"{count} runs of {len(BUDGETS)} budgets on {[bed.name for bed in BEDS]}", flush=True)
     with multiprocessing.get_context("fork").Pool(arguments.processes, quiet) as pool:
-        for done, found in enumerate(pool.imap_unordered(work, todo, chunksize=4), start=1):
+        for (_, jobs), found in zip(todo, pool.imap(work, todo), strict=True):
             rows += found
-            if done % 200 == 0:
-                print(f"{done} of {len(todo)}, {time.perf_counter() - start:.0f} s", flush=True)
+            done += len(jobs)
+            print(f"{done} of {count}, {time.perf_counter() - start:.0f} s", flush=True)
     rows.sort(key=lambda row: (row.bed, row.side, row.solver, row.grid, row.budget))
     found = verdicts(rows)
     name = f"solvers_{name.replace('/', '_')}"

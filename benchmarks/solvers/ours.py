@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.groups import group
 from benchmarks.solvers.beds import BEDS, RHOS, SHIFTS, Bed
 from benchmarks.solvers.theirs import Outcome
-from framework.denoiser import Prediction
+from framework.denoiser import Denoiser, Prediction
 from framework.errors import UserError
 from framework.grids import Grid, check_times
 from framework.ledger import Ledger
@@ -183,10 +183,14 @@ def most_steps(case: Case, bed: Bed, budget: int) -> tuple[int, int, Tensor] | N
 def run(case: Case, bed: Bed, budget: int, seed: int = 0) -> Outcome | None:
     """The most steps that `budget` evaluations allow; None if there is no such number of steps."""
     found = most_steps(case, bed, budget)
-    if found is None:
-        return None
-    steps, count, times = found
+    return None if found is None else Outcome(walk(case.method, bed, found[2], seed), *found[:2])
+
+
+@torch.no_grad()
+def walk(method: Solver | Loop, bed: Bed, times: Tensor, seed: int = 0, denoiser: Denoiser | None = None) -> Tensor:
+    """y = x / alpha at the end of the times, by the bed's denoiser or another."""
     key = SampleKey(seed, tuple(range(len(bed.noise))))
     first = (float(level(times[0])) for level in (bed.schedule.alpha, bed.schedule.sigma))
-    x = sample(bed.denoiser, case.method, times, bed.space, bed.condition, key, initial=bed.state(*first))
-    return Outcome(x / float(bed.schedule.alpha(times[-1])), steps, count)  # type: ignore[operator]
+    asked, initial = denoiser or bed.denoiser, bed.state(*first)
+    x = sample(asked, method, times, bed.space, bed.condition, key, initial=initial)
+    return x / float(bed.schedule.alpha(times[-1]))  # type: ignore[operator, return-value]

@@ -1,0 +1,236 @@
+"""Steps that are found for a network: GITS, LD3 and adaptive solvers, beside the best grid in closed form.
+
+    python -m benchmarks.solvers                        # the grids in closed form, which this reads
+    python -m benchmarks.solvers.fitted                 # the mixture
+    python -m benchmarks.solvers.fitted --run outputs/shapes --prompts 8 --samples 16 --learned dpmpp_2m
+
+Each grid is fitted to a solver and a budget on noise of its own, and judged like the others on the bed's. An adaptive
+solver has the smallest tolerance that the budget allows. What finding the steps took is not counted in the budget,
+which is why they stand apart. Writes results/solvers_fitted_<bed>.csv, .json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.machine import RESULTS, report
+from benchmarks.solvers import ours
+from benchmarks.solvers.__main__ import BUDGETS, prompts
+from benchmarks.solvers.beds import Bed, mixture_beds, model_beds
+from benchmarks.solvers.runs import quiet
+from benchmarks.solvers.tables import Row, write
+from framework.certify.gaussian_mixture import SIXTEEN_BED
+from framework.denoiser import Denoiser, Prediction
+from framework.grids import Grid, Karras, UniformFlow, UniformLogSNR
+from framework.grids.gits import GITS
+from framework.grids.ld3 import LD3
+from framework.noise import SampleKey
+from framework.schedules import Schedule
+from framework.solvers.adaptive import DOP853, RK45
+from framework.state import Condition
+from framework.store import load
+
+ADAPTIVE = {"rk45": RK45, "dop853": DOP853}
+TOLERANCES = [float(v) for v in np.geomspace(30.0, 1e-9, 64)]
+FITTING_SEED = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """A solver with steps of a kind, on the bed of that index."""
+
+    bed: int
+    kind: str
+    solver: str
+    budget: int
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the processes share: the beds, and under which condition the samples are drawn that grids are fitted to."""
+
+    beds: Sequence[Bed]
+    condition: Condition
+    iterations: int
+
+
+SHARED: list[Shared] = []
+
+
+@dataclass(frozen=True)
+class On:
+    """A grid that starts where the bed does."""
+
+    grid: Grid
+    bed: Bed
+
+    def __call__(self, schedule: Schedule, steps: int) -> Tensor:
+        times = ours.times_of(self.grid, self.bed, steps)
+        assert times is not None
+        return times
+
+
+@dataclass
+class Counted:
+    """A denoiser, and how often it was asked."""
+
+    inner: Denoiser
+    calls: int = 0
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.inner.schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition) -> Prediction:
+        self.calls += 1
+        return self.inner(x_t, t, condition)
+
+
+def work(job: Job) -> tuple[Row | None, float]:
+    """A row, None where the budget allows no step; and the seconds that finding the steps took."""
+    shared = SHARED[0]
+    bed, start = shared.beds[job.bed], time.perf_counter()
+    if job.kind == "adaptive":
+        return adaptive(bed, job), time.perf_counter() - start
+    solver = ours.solvers(False, ())[job.solver]
+    found = ours.most_steps(ours.Case(job.solver, "", solver, Karras()), bed, job.budget)
+    if found is None:
+        return None, 0.0
+    steps, evaluations, _ = found
+    samples = shared.condition.batch_size[0]
+    fine = On(Karras(), bed)
+    gits = GITS(samples=samples, fine=fine)
+    starts = (On(UniformFlow(), bed), On(UniformLogSNR(), bed), fine, gits)
+    ld3 = LD3(samples=samples, iterations=shared.iterations, starts=starts, fine=fine)
+    key = SampleKey(FITTING_SEED, tuple(range(samples)))
+    grid = gits if job.kind == "gits" else ld3
+    times = grid.fit(bed.denoiser, solver, steps, bed.space, shared.condition, key)
+    seconds = time.perf_counter() - start
+    return row(bed, job, steps, evaluations, ours.walk(solver, bed, times)), seconds
+
+
+def adaptive(bed: Bed, job: Job) -> Row | None:
+    """The most exact run within the budget."""
+    ends, best = torch.tensor([1.0, 0.0], dtype=torch.float64), None
+    make = ADAPTIVE[job.solver]
+    for tolerance in TOLERANCES:
+        counted = Counted(bed.denoiser)
+        y = ours.walk(make(rtol=tolerance, atol=tolerance), bed, ends, denoiser=counted)
+        if counted.calls > job.budget:
+            break
+        best = row(bed, job, counted.calls // make.evaluations_per_step, counted.calls, y)
+    return best
+
+
+def row(bed: Bed, job: Job, steps: int, evaluations: int, y: Tensor) -> Row:
+    errors = bed.errors(y)
+    rms, median = float(errors.square().mean().sqrt()), float(errors.quantile(0.5))
+    return Row(bed.name, "ours", job.solver, job.kind, job.budget, steps, evaluations, median, rms)
+
+
+def closed_forms(file: Path) -> dict[tuple[str, str, int], tuple[float, str]]:
+    """The least median error of each bed, solver and budget on the grids of conf/grid as they are, and which it is."""
+    names, best = set(ours.group("grid")), {}
+    with file.open(newline="") as opened:
+        for found in csv.DictReader(opened):
+            key, error = (found["bed"], found["solver"], int(found["budget"])), float(found["median"])
+            if found["side"] == "ours" and found["grid"] in names and not error >= best.get(key, (math.inf, ""))[0]:
+                best[key] = (error, found["grid"])
+    return best
+
+
+def table(rows: Sequence[Row], bed: str, closed: dict[tuple[str, str, int], tuple[float, str]]) -> str:
+    """Each solver: the best grid in closed form, GITS and LD3 at each budget, the least in bold; adaptive solvers."""
+    budgets = sorted({r.budget for r in rows})
+    here = {(r.solver, r.grid, r.budget): r.median for r in rows if r.bed == bed}
+    lines = ["| solver | grid | " + " | ".join(map(str, budgets)) + " |", "|---|---|" + "---|" * len(budgets)]
+    for solver in dict.fromkeys(r.solver for r in rows if r.bed == bed):
+        kinds = [kind for kind in ("gits", "ld3", "adaptive") if any(k[:2] == (solver, kind) for k in here)]
+        cells: dict[str, list[tuple[float, str]]] = {
+            kind: [(here.get((solver, kind, b), math.nan), "") for b in budgets] for kind in kinds
+        }
+        if solver not in ADAPTIVE:
+            nothing = (math.nan, "")
+            cells = {"closed form": [closed.get((bed, solver, b), nothing) for b in budgets], **cells}
+        least = [
+            min((c[i][0] for c in cells.values() if not math.isnan(c[i][0])), default=0) for i in range(len(budgets))
+        ]
+        for kind, found in cells.items():
+            shown = [cell(*pair, best=pair[0] == low) for pair, low in zip(found, least, strict=True)]
+            lines.append(f"| {solver} | {kind} | " + " | ".join(shown) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def cell(error: float, grid: str, best: bool) -> str:
+    if math.isnan(error):
+        return ""
+    number = f"**{error:.2g}**" if best else f"{error:.2g}"
+    return f"{number} ({grid})" if grid else number
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, help="the folder of a run; without it the mixture is measured")
+    parser.add_argument("--prompts", type=int, default=12, help="samples of the model that errors are measured on")
+    parser.add_argument("--samples", type=int, default=64, help="that grids are fitted to")
+    parser.add_argument("--learned", nargs="*", help="solvers for which LD3 learns times; all without it")
+    parser.add_argument("--iterations", type=int, default=100, help="of LD3")
+    parser.add_argument("--most", type=int, default=BUDGETS[-1], help="evaluations up to which LD3 learns times")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    quiet()
+    start = time.perf_counter()
+    if arguments.run is None:
+        name, beds = "mixture16", mixture_beds(256)[:2]
+        condition = SIXTEEN_BED.condition(range(arguments.samples))
+    else:
+        model = load(arguments.run)
+        name = model.facts["name"] if "name" in getattr(model, "facts", {}) else arguments.run.name
+        beds = model_beds(name, model, prompts(model, arguments.prompts), arguments.run / "references")
+        condition = model.condition(prompts(model, arguments.samples))
+    SHARED.append(Shared(beds, condition, arguments.iterations))
+    methods = ours.solvers(False, ())
+    todo = [
+        Job(i, kind, solver, budget)
+        for i in range(len(beds))
+        for kind, solvers in {"gits": methods, "ld3": arguments.learned or methods, "adaptive": ADAPTIVE}.items()
+        for solver in solvers
+        for budget in BUDGETS
+        if kind != "ld3" or budget <= arguments.most
+    ]
+    rows: list[Row] = []
+    seconds: dict[str, list[float]] = {"gits": [], "ld3": [], "adaptive": []}
+    with multiprocessing.get_context("fork").Pool(arguments.processes, quiet) as pool:
+        for done, (job, (found, took)) in enumerate(zip(todo, pool.imap(work, todo), strict=True), start=1):
+            rows += [found] if found else []
+            seconds[job.kind].append(took)
+            if done % 50 == 0:
+                print(f"{done} of {len(todo)}, {time.perf_counter() - start:.0f} s", flush=True)
+    rows.sort(key=lambda r: (r.bed, r.solver in ADAPTIVE, r.solver, r.grid, r.budget))
+    closed = closed_forms(RESULTS / f"solvers_{name.replace('/', '_')}.csv")
+    text = "".join(f"## {bed.name}\n\n{table(rows, bed.name, closed)}\n" for bed in beds)
+    file = f"solvers_fitted_{name.replace('/', '_')}"
+    write(rows, RESULTS / f"{file}.csv")
+    (RESULTS / f"{file}.md").write_text(text)
+    command = "python -m benchmarks.solvers.fitted"
+    if arguments.run:
+        command += f" --run outputs/{arguments.run.name} --prompts {arguments.prompts} --samples {arguments.samples}"
+    median = {kind: float(np.median(values)) for kind, values in seconds.items() if values}
+    report(file, command, {"seconds": time.perf_counter() - start, "median_seconds_to_find": median})
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
