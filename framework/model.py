@@ -247,19 +247,14 @@ class Model:
             batch_size: samples through the network at a time.
 
         Raises:
-            UserError: the grid cannot be fitted for such a solver or so many steps, or the states have tokens.
+            UserError: the grid cannot be fitted for such a solver, such a process or so many steps.
         """
-        if not isinstance(self.process, Gaussian):
-            raise UserError(
-                f"{type(grid).__name__} follows the probability-flow ODE, which states with tokens have not; choose a "
-                "grid in closed form (grid=flow, log_snr, karras, ...)"
-            )
-        solver, guidance = solver or self.defaults.solver, guidance or self.defaults.guidance
+        solver, guidance = fitting(solver or self.defaults.solver, self.process), guidance or self.defaults.guidance
         guidance = None if isinstance(guidance, Off) else guidance
         steps = self.defaults.steps if steps is None else steps
         given = list(prompts) if prompts else list(self.modality.examples(grid.samples))
         rows = [given[i % len(given)] for i in range(grid.samples)]
-        parts = (self.network, self.schedule, self.parametrization, self.noise_level, self.modality.space)
+        parts = (self.network, self.schedule, self.parametrization, self.noise_level, self.process)
         depends_on = describe([*parts, grid, solver, steps, guidance, rows])
 
         def make() -> FittedGrid:
@@ -271,7 +266,7 @@ class Model:
             was_training = self.network.training
             self.network.eval()
             try:
-                return fit(grid, denoiser, solver, steps, self.modality.space, condition, key)
+                return fit(grid, denoiser, solver, steps, self.modality.space, condition, key, self.process)
             finally:
                 self.network.train(was_training)
 

@@ -14,7 +14,7 @@ from framework.build import Allow
 from framework.errors import UserError
 from framework.grids import Karras
 from framework.grids.cache import GridCache
-from framework.grids.fitted import Fitted, FittedGrid
+from framework.grids.fitted import FittedGrid
 from framework.grids.gits import GITS
 from framework.grids.ld3 import LD3
 from framework.guidance.classifier_free import ClassifierFree
@@ -138,7 +138,18 @@ def test_learned_grids_on_a_network(fits: list[str]) -> None:
         model.sample(0, 2, grid=learned, steps=4, solver=DDPM())
 
 
-@pytest.mark.parametrize("grid", [FEW, LD3(samples=2, iterations=1)])
-def test_states_with_tokens_have_no_trajectory_to_fit_to(grid: Fitted) -> None:
-    with pytest.raises(UserError, match="states with tokens have not; choose a grid in closed form"):
-        graphs().sample([0, 1], grid=grid, steps=4)
+def test_states_with_tokens_have_fitted_grids_too(tmp_path: Path, fits: list[str]) -> None:
+    """Kept like others; guided or not."""
+    model = graphs()
+    model.grids = GridCache(tmp_path / "grids")
+    first = model.sample(n=2, grid=FEW, steps=4)
+    again = model.sample(n=2, grid=FEW, steps=4, solver=model.defaults.solver)
+    model.sample(n=2, grid=FEW, steps=4, guidance=ClassifierFree(2.0))
+    assert len(set(fits)) == len(fits) == 2 and torch.equal(first.samples[0]["points"], again.samples[0]["points"])
+    levels = json.loads((tmp_path / "grids" / fits[0]).read_text())["log_snr"]
+    assert levels[0] is None and levels[-1] is None and levels[1:-1] == sorted(levels[1:-1]) and len(levels) == 5
+
+
+def test_times_that_are_learned_need_derivatives() -> None:
+    with pytest.raises(UserError, match="a token that is drawn has not; choose grid=gits"):
+        graphs().sample(n=2, grid=LD3(samples=2, iterations=1), steps=4)

@@ -26,6 +26,7 @@ from framework.grids.formulas import Karras, UniformFlow, UniformLogSNR, Uniform
 from framework.grids.grid import Grid, check_times, noisiest
 from framework.grids.teacher import endpoint_error, walk_path
 from framework.noise import NoiseKey
+from framework.processes.process import Process
 from framework.sampler import Loop
 from framework.schedules import Schedule
 from framework.solvers.dpmpp import DPMpp2M
@@ -56,8 +57,12 @@ class Fitted(Protocol):
         space: Space,
         condition: Condition,
         key: NoiseKey,
+        process: Process | None = None,
     ) -> Tensor:
-        """Times float64 (steps + 1,) on the denoiser's schedule; a function of the arguments alone."""
+        """Times float64 (steps + 1,) on the denoiser's schedule; a function of the arguments alone.
+
+        `process` is what is undone; None is the Gaussian process of the denoiser's schedule in `space`.
+        """
         ...
 
 
@@ -134,6 +139,7 @@ def fit(
     space: Space,
     condition: Condition,
     key: NoiseKey,
+    process: Process | None = None,
 ) -> FittedGrid:
     """Fit a grid, and measure what that gained.
 
@@ -145,13 +151,14 @@ def fit(
         space: where noise lives.
         condition: of the samples from which it is fitted; its rows should be `grid.samples`.
         key: their noise.
+        process: what is undone; None is the Gaussian process of the denoiser's schedule in `space`.
 
     Returns:
         The grid; its record holds the seconds that fitting took and, for deterministic solvers, the mean distance of
         the samples on it and on the grids in closed form from those of many steps, on noise that was not fitted to.
     """
     start = time.perf_counter()
-    times = check_times(grid.fit(denoiser, solver, steps, space, condition, key))
+    times = check_times(grid.fit(denoiser, solver, steps, space, condition, key, process))
     seconds = time.perf_counter() - start
     record: dict[str, Any] = {"samples": condition.batch_size[0], "seconds": round(seconds, 3)}
     fitted = FittedGrid.of(denoiser.schedule, times, record)

@@ -16,13 +16,14 @@ error evenly over the steps; the paper sums the errors themselves, q = 1, which 
 from the teacher. And gamma, which the paper chooses for each data set and number of steps, is found by trial: of the
 paths for several, the one whose end is nearest to the teacher's when the solver that is to be used walks it.
 
+States with tokens have no trajectory, but steps have costs all the same: framework/grids/token_paths.py.
+
 The costs are those of Euler's method. They suit solvers of one evaluation a step; for those with several, and few
 steps, LD3 (framework/grids/ld3.py) is the better choice.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -32,16 +33,19 @@ from torch import Tensor
 
 from framework.denoiser import Denoiser
 from framework.errors import UserError
-from framework.grids.formulas import Karras
+from framework.grids.formulas import Karras, UniformTime
 from framework.grids.grid import Grid, check_steps
-from framework.grids.teacher import Path, distance, endpoint_error, walk_path
+from framework.grids.teacher import cost_matrix, endpoint_error, walk_path
+from framework.grids.token_paths import component_costs
 from framework.noise import NoiseKey
+from framework.processes.gaussian import Gaussian
+from framework.processes.process import Process
 from framework.sampler import Loop
 from framework.solvers.dpmpp import DPMpp2M
 from framework.solvers.edm import Euler
 from framework.solvers.plan import Solver
 from framework.spaces import Space
-from framework.state import Condition, combine
+from framework.state import Condition
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class GITS:
     Args:
         samples: how many trajectories the teacher walks.
         fine: the grid from which the times are chosen; its first and last are kept.
+        fine_tokens: the same where the process has tokens.
         fine_steps: its number of steps, which bounds the number of steps that can be asked for.
         teacher: the solver that walks it, of the probability-flow ODE.
         power: q, to which errors are raised before they are summed.
@@ -62,6 +67,7 @@ class GITS:
 
     samples: int = 64
     fine: Grid = field(default_factory=Karras)
+    fine_tokens: Grid = field(default_factory=UniformTime)
     fine_steps: int = 60
     teacher: Solver = field(default_factory=DPMpp2M)
     power: float = 2.0
@@ -81,8 +87,11 @@ class GITS:
         space: Space,
         condition: Condition,
         key: NoiseKey,
+        process: Process | None = None,
     ) -> Tensor:
         """Times float64 (steps + 1,) from the fine grid; a stochastic solver's gamma is chosen with Euler's method.
+
+        Where the process has tokens, two runs end in different samples and no end is the nearer: gamma is the first.
 
         Raises:
             UserError: the fine grid has fewer steps.
@@ -91,6 +100,10 @@ class GITS:
         if steps > self.fine_steps:
             raise UserError(f"GITS chooses from a grid of {self.fine_steps} steps; {steps} need a larger fine_steps")
         with torch.no_grad():
+            if process is not None and not isinstance(process, Gaussian):
+                times = self.fine_tokens(denoiser.schedule, self.fine_steps)
+                costs = component_costs(denoiser, self.teacher, process, times, space, condition, key, self.power)
+                return times[cheapest_path(costs, steps, self.gammas[0])]
             times = self.fine(denoiser.schedule, self.fine_steps)
             path = walk_path(denoiser, self.teacher, times, space, condition, key)
             costs = cost_matrix(path, space, condition) ** self.power
@@ -101,20 +114,6 @@ class GITS:
             student = Euler() if solver.stochastic else solver
             errors = [endpoint_error(denoiser, student, t, path, space, condition, key) for t in grids]
             return grids[int(np.argmin(errors))]
-
-
-def cost_matrix(path: Path, space: Space, condition: Condition) -> np.ndarray:
-    """c_ij for q = 1 as float64 (m + 1, m + 1), infinite where j <= i."""
-    count = len(path.cleans)
-    scale = path.scale(space, condition)
-    costs = np.full((count + 1, count + 1), np.inf)
-    for j in range(1, count + 1):
-        ratio, target = path.nodes[j].ratio, path.state(j)
-        carried = scale / math.hypot(scale, ratio)
-        for i in range(j):
-            euler = combine([(1.0, path.cleans[i]), (ratio, path.noises[i])])
-            costs[i, j] = carried * float(distance(euler, target, space, condition).mean())
-    return costs
 
 
 def cheapest_path(costs: np.ndarray, steps: int, gamma: float = 1.0) -> list[int]:

@@ -38,6 +38,8 @@ from framework.grids.gits import GITS
 from framework.grids.grid import Grid, check_steps, from_log_ratios
 from framework.grids.teacher import endpoint_error, walk_path
 from framework.noise import NoiseKey
+from framework.processes.gaussian import Gaussian
+from framework.processes.process import Process
 from framework.sampler import Loop
 from framework.schedules import Schedule
 from framework.solvers.dpmpp import DPMpp2M
@@ -95,13 +97,19 @@ class LD3:
         space: Space,
         condition: Condition,
         key: NoiseKey,
+        process: Process | None = None,
     ) -> Tensor:
         """Times float64 (steps + 1,).
 
         Raises:
-            UserError: the solver draws noise, or has no plan.
+            UserError: the solver draws noise, or has no plan; the process has tokens.
         """
         check_steps(steps)
+        if process is not None and not isinstance(process, Gaussian):
+            raise UserError(
+                "LD3 descends along the derivative of samples by times, which a token that is drawn has not; choose "
+                "grid=gits, or a grid in closed form (grid=flow, log_snr, karras, ...)"
+            )
         if isinstance(solver, Loop) or solver.stochastic:
             raise UserError(
                 f"LD3 learns times for a deterministic solver with a plan, which {type(solver).__name__} is not; "

@@ -9,8 +9,11 @@ is zero in every state, nothing.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor
@@ -45,6 +48,19 @@ class Recorded:
             self.seen[time] = prediction
         return prediction
 
+    def at(self, times: Tensor, solver: Solver | Loop) -> list[Prediction]:
+        """What was said at each of the times.
+
+        Raises:
+            UserError: the solver did not ask at each of them, so that there is no path to see.
+        """
+        if missing := [time for time in times.tolist() if time not in self.seen]:
+            raise UserError(
+                f"{type(solver).__name__} asks for no prediction at t = {missing[0]:.4g} of its grid; a teacher must "
+                "be a solver of the probability-flow ODE that looks at each of the times"
+            )
+        return [self.seen[time] for time in times.tolist()]
+
 
 class InBatches:
     """A denoiser that asks another for at most `size` rows at a time."""
@@ -58,8 +74,9 @@ class InBatches:
 
     def __call__(self, x_t: State, t: Tensor, condition: Condition) -> Prediction:
         parts = [slice(first, first + self.size) for first in range(0, len(t), self.size)]
-        cleans = [self.denoiser(x_t[part], t[part], condition[part]).clean for part in parts]
-        return Prediction(concatenate(cleans), x_t, self.schedule.alpha(t), self.schedule.sigma(t))
+        said = [self.denoiser(x_t[part], t[part], condition[part]) for part in parts]
+        clean, levels = concatenate([p.clean for p in said]), (self.schedule.alpha(t), self.schedule.sigma(t))
+        return Prediction(clean, x_t, *levels, said[0].tokens)
 
 
 @dataclass(frozen=True)
@@ -93,19 +110,26 @@ def walk_path(
     """
     recorded = Recorded(denoiser, times[:-1])
     end = sample(recorded, solver, times, space, condition, key)
-    grid = nodes(denoiser.schedule, times)
-    if missing := [node.time for node in grid[:-1] if node.time not in recorded.seen]:
-        raise UserError(
-            f"{type(solver).__name__} asks for no prediction at t = {missing[0]:.4g} of its grid; a teacher must be "
-            "a solver of the probability-flow ODE that looks at each of the times"
-        )
+    states = [(p.x_t, p.clean) for p in recorded.at(times[:-1], solver)]
+    return path_of(denoiser.schedule, times, states, end, space, condition)
+
+
+def path_of(
+    schedule: Schedule,
+    times: Tensor,
+    states: Sequence[tuple[State, State]],
+    end: State,
+    space: Space,
+    condition: Condition,
+) -> Path:
+    """The path through states x_t, each with its clean mean, at times (m + 1,) but the last, and the sample there."""
+    grid = nodes(schedule, times)
     cleans: list[State] = []
     noises: list[State] = []
-    for node in grid[:-1]:
-        seen = recorded.seen[node.time]
-        clean = space.project(seen.clean, condition)
+    for node, (x_t, said) in zip(grid, states, strict=False):
+        clean = space.project(said, condition)
         cleans.append(clean)
-        noises.append(combine([(1 / node.sigma, seen.x_t), (-node.alpha / node.sigma, clean)]))
+        noises.append(combine([(1 / node.sigma, x_t), (-node.alpha / node.sigma, clean)]))
     return Path(grid, cleans, noises, end)
 
 
@@ -121,6 +145,20 @@ def endpoint_error(
     """The mean distance between a solver's samples from the path's own noise and the path's samples."""
     end = sample(denoiser, solver, times, space, condition, key)
     return float(distance(end, path.end, space, condition).mean())
+
+
+def cost_matrix(path: Path, space: Space, condition: Condition) -> np.ndarray:
+    """GITS' c_ij (framework/grids/gits.py) for q = 1 as float64 (m + 1, m + 1), infinite where j <= i."""
+    count = len(path.cleans)
+    scale = path.scale(space, condition)
+    costs = np.full((count + 1, count + 1), np.inf)
+    for j in range(1, count + 1):
+        ratio, target = path.nodes[j].ratio, path.state(j)
+        carried = scale / math.hypot(scale, ratio)
+        for i in range(j):
+            euler = combine([(1.0, path.cleans[i]), (ratio, path.noises[i])])
+            costs[i, j] = carried * float(distance(euler, target, space, condition).mean())
+    return costs
 
 
 def distance(a: State, b: State, space: Space, condition: Condition) -> Tensor:
