@@ -2,10 +2,10 @@ r"""What steps cost where tokens are sampled: GITS' costs (framework/grids/gits.
 
 A path of tokens is a chain of draws. What a prediction p(x_0) says of a position beyond what the position shows of
 itself is w(x_0) = p(x_0) / q(x_t | x_0), normalised: what the others say. On the teacher's fine grid a position changes
-in some step k, on the word w_k of that step; within one step from time i to time j > k it would change on w_i, said
-before the others had changed. So
+for the last time in some step k, on the word w_k of that step; within one step from time i to time j > k it would
+change on w_i, said before the others had changed. So
 
-    c_ij = mean over samples and positions of  sum over the changes k in [i, j) of TV(w_i, w_k),
+    c_ij = mean over samples and positions of  TV(w_i, w_k) where k lies in [i, j),
 
 the total variation by which what is drawn between i and j is mistaken: zero if the positions are independent, as one
 step is exact then, and of second order in the step's length if they are not. Only positions that change pay, so that
@@ -91,7 +91,8 @@ def _token_costs(
         laws.append(others / others.sum(-1, keepdim=True).clamp(min=1e-300))
     valid = layout.valid(condition)
     share = valid.double() / valid.sum(1, keepdim=True).clamp(min=1)
-    changed, later = [], torch.zeros_like(valid)
+    changed: list[Tensor] = []  # a position's share where it changes for the last time
+    later = torch.zeros_like(valid)
     for before, after in reversed(list(pairwise(tokens))):
         changed.insert(0, share * ((after != before) & ~later))
         later |= after != before
