@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor
 
 from benchmarks.machine import RESULTS, report
@@ -197,7 +198,7 @@ def main() -> None:
         condition = SIXTEEN_BED.condition(range(arguments.samples))
     else:
         model = load(arguments.run)
-        name = model.facts["name"] if "name" in getattr(model, "facts", {}) else arguments.run.name
+        name = yaml.safe_load((arguments.run / "config.yaml").read_text())["name"]
         beds = model_beds(name, model, prompts(model, arguments.prompts), arguments.run / "references")
         condition = model.condition(prompts(model, arguments.samples))
     SHARED.append(Shared(beds, condition, arguments.iterations))
@@ -224,9 +225,10 @@ def main() -> None:
     file = f"solvers_fitted_{name.replace('/', '_')}"
     write(rows, RESULTS / f"{file}.csv")
     (RESULTS / f"{file}.md").write_text(text)
-    command = "python -m benchmarks.solvers.fitted"
+    command = f"python -m benchmarks.solvers.fitted --most {arguments.most}"
     if arguments.run:
         command += f" --run outputs/{arguments.run.name} --prompts {arguments.prompts} --samples {arguments.samples}"
+        command += f" --iterations {arguments.iterations} --learned {' '.join(arguments.learned or [])}".rstrip()
     median = {kind: float(np.median(values)) for kind, values in seconds.items() if values}
     report(file, command, {"seconds": time.perf_counter() - start, "median_seconds_to_find": median})
     print(text)
