@@ -2,7 +2,8 @@
 
     python -m benchmarks.solvers                        # the grids in closed form, which this reads
     python -m benchmarks.solvers.fitted                 # the mixture
-    python -m benchmarks.solvers.fitted --run outputs/shapes --prompts 8 --samples 16 --learned dpmpp_2m
+    python -m benchmarks.solvers.fitted --run outputs/shapes --prompts 8 --samples 16 \
+        --learned dpmpp_2m --iterations 20 --most 10 --gammas 1.0
 
 Each grid is fitted to a solver and a budget on noise of its own, and judged like the others on the bed's. An adaptive
 solver has the smallest tolerance that the budget allows. What finding the steps took is not counted in the budget,
@@ -18,7 +19,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +34,14 @@ from benchmarks.solvers.beds import Bed, mixture_beds, model_beds
 from benchmarks.solvers.runs import quiet
 from benchmarks.solvers.tables import Row, write
 from framework.certify.gaussian_mixture import SIXTEEN_BED
-from framework.denoiser import Denoiser, Prediction
+from framework.denoiser import Denoiser, Prediction, Rescheduled
 from framework.grids import Grid, Karras, UniformFlow, UniformLogSNR
 from framework.grids.gits import GITS
 from framework.grids.ld3 import LD3
 from framework.noise import SampleKey
 from framework.schedules import Schedule
 from framework.solvers.adaptive import DOP853, RK45
+from framework.spaces import Space
 from framework.state import Condition
 from framework.store import load
 
@@ -60,11 +62,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Shared:
-    """What the processes share: the beds, and under which condition the samples are drawn that grids are fitted to."""
+    """What the processes share: the beds; for each the denoiser that grids are fitted to, whose states are not packed,
+    and their space and condition.
+    """
 
     beds: Sequence[Bed]
+    denoisers: Sequence[Denoiser]
+    space: Space
     condition: Condition
     iterations: int
+    gammas: Sequence[float]
+    plain: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # times that suit all solvers: bed, steps
 
 
 SHARED: list[Shared] = []
@@ -112,12 +120,16 @@ def work(job: Job) -> tuple[Row | None, float]:
     steps, evaluations, _ = found
     samples = shared.condition.batch_size[0]
     fine = On(Karras(), bed)
-    gits = GITS(samples=samples, fine=fine)
+    gits = GITS(samples=samples, fine=fine, gammas=shared.gammas)
     starts = (On(UniformFlow(), bed), On(UniformLogSNR(), bed), fine, gits)
     ld3 = LD3(samples=samples, iterations=shared.iterations, starts=starts, fine=fine)
     key = SampleKey(FITTING_SEED, tuple(range(samples)))
     grid = gits if job.kind == "gits" else ld3
-    times = grid.fit(bed.denoiser, solver, steps, bed.space, shared.condition, key)
+    times = shared.plain.get((job.bed, steps)) if job.kind == "gits" else None
+    if times is None:
+        times = grid.fit(shared.denoisers[job.bed], solver, steps, shared.space, shared.condition, key)
+    if job.kind == "gits" and len(shared.gammas) == 1:
+        shared.plain[job.bed, steps] = times
     seconds = time.perf_counter() - start
     return row(bed, job, steps, evaluations, ours.walk(solver, bed, times)), seconds
 
@@ -188,6 +200,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=64, help="that grids are fitted to")
     parser.add_argument("--learned", nargs="*", help="solvers for which LD3 learns times; all without it")
     parser.add_argument("--iterations", type=int, default=100, help="of LD3")
+    parser.add_argument("--gammas", nargs="*", type=float, default=GITS.gammas, help="of GITS; one suits all solvers")
     parser.add_argument("--most", type=int, default=BUDGETS[-1], help="evaluations up to which LD3 learns times")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
@@ -196,12 +209,15 @@ def main() -> None:
     if arguments.run is None:
         name, beds = "mixture16", mixture_beds(256)[:2]
         condition = SIXTEEN_BED.condition(range(arguments.samples))
+        denoisers, space = [bed.denoiser for bed in beds], SIXTEEN_BED.space
     else:
         model = load(arguments.run)
         name = yaml.safe_load((arguments.run / "config.yaml").read_text())["name"]
         beds = model_beds(name, model, prompts(model, arguments.prompts), arguments.run / "references")
         condition = model.condition(prompts(model, arguments.samples))
-    SHARED.append(Shared(beds, condition, arguments.iterations))
+        own, space = model.denoiser(), model.modality.space
+        denoisers = [own if own.schedule == bed.schedule else Rescheduled(own, bed.schedule) for bed in beds]
+    SHARED.append(Shared(beds, denoisers, space, condition, arguments.iterations, arguments.gammas))
     methods = ours.solvers(False, ())
     todo = [
         Job(i, kind, solver, budget)
@@ -228,7 +244,8 @@ def main() -> None:
     command = f"python -m benchmarks.solvers.fitted --most {arguments.most}"
     if arguments.run:
         command += f" --run outputs/{arguments.run.name} --prompts {arguments.prompts} --samples {arguments.samples}"
-        command += f" --iterations {arguments.iterations} --learned {' '.join(arguments.learned or [])}".rstrip()
+        command += f" --iterations {arguments.iterations} --gammas {' '.join(f'{g:g}' for g in arguments.gammas)}"
+        command += f" --learned {' '.join(arguments.learned or [])}".rstrip()
     median = {kind: float(np.median(values)) for kind, values in seconds.items() if values}
     report(file, command, {"seconds": time.perf_counter() - start, "median_seconds_to_find": median})
     print(text)
