@@ -11,7 +11,8 @@ The least total cost of n steps from i to the end, V_n(i) = min_j [c_ij + gamma 
 n from one matrix, in n m^2 additions. gamma > 1 makes late errors dearer than early ones, which later steps mend.
 
 Three things are ours. The first factor carries an error to the end of the path as it would travel on Gaussian data with
-the samples' own root mean square c; in the paper an error counts alike wherever it is made. The power q = 2 spreads the
+the samples' own root mean square c: along the probability-flow ODE, or squared where the solver draws noise, since the
+reverse SDE forgets twice as fast. In the paper an error counts alike wherever it is made. The power q = 2 spreads the
 error evenly over the steps; the paper sums the errors themselves, q = 1, which on Gaussian mixtures mostly ends further
 from the teacher. And gamma, which the paper chooses for each data set and number of steps, is found by trial: of the
 paths for several, the one whose end is nearest to the teacher's when the solver that is to be used walks it.
@@ -42,7 +43,6 @@ from framework.processes.gaussian import Gaussian
 from framework.processes.process import Process
 from framework.sampler import Loop
 from framework.solvers.dpmpp import DPMpp2M
-from framework.solvers.edm import Euler
 from framework.solvers.plan import Solver
 from framework.spaces import Space
 from framework.state import Condition
@@ -59,7 +59,8 @@ class GITS:
         fine_steps: its number of steps, which bounds the number of steps that can be asked for.
         teacher: the solver that walks it, of the probability-flow ODE.
         power: q, to which errors are raised before they are summed.
-        gammas: what later costs are multiplied with, at each step once more; the best is taken.
+        gammas: what later costs are multiplied with, at each step once more; the best is taken, or the first where
+            the solver draws noise.
 
     Raises:
         UserError: there is no sample or no gamma, or the power or a gamma is not positive.
@@ -89,9 +90,10 @@ class GITS:
         key: NoiseKey,
         process: Process | None = None,
     ) -> Tensor:
-        """Times float64 (steps + 1,) from the fine grid; a stochastic solver's gamma is chosen with Euler's method.
+        """Times float64 (steps + 1,) from the fine grid.
 
-        Where the process has tokens, two runs end in different samples and no end is the nearer: gamma is the first.
+        Where the solver draws noise or tokens, two runs end in different samples and no end is the nearer: gamma is the
+        first of `gammas`.
 
         Raises:
             UserError: the fine grid has fewer steps.
@@ -102,17 +104,20 @@ class GITS:
         with torch.no_grad():
             if process is not None and not isinstance(process, Gaussian):
                 times = self.fine_tokens(denoiser.schedule, self.fine_steps)
-                costs = component_costs(denoiser, self.teacher, process, times, space, condition, key, self.power)
+                costs = component_costs(
+                    denoiser, solver, self.teacher, process, times, space, condition, key, self.power
+                )
                 return times[cheapest_path(costs, steps, self.gammas[0])]
             times = self.fine(denoiser.schedule, self.fine_steps)
             path = walk_path(denoiser, self.teacher, times, space, condition, key)
-            costs = cost_matrix(path, space, condition) ** self.power
+            costs = cost_matrix(path, space, condition, solver.stochastic) ** self.power
+            if solver.stochastic:
+                return times[cheapest_path(costs, steps, self.gammas[0])]
             paths = {tuple(cheapest_path(costs, steps, gamma)) for gamma in self.gammas}
             grids = [times[list(chosen)] for chosen in sorted(paths)]
             if len(grids) == 1:
                 return grids[0]
-            student = Euler() if solver.stochastic else solver
-            errors = [endpoint_error(denoiser, student, t, path, space, condition, key) for t in grids]
+            errors = [endpoint_error(denoiser, solver, t, path, space, condition, key) for t in grids]
             return grids[int(np.argmin(errors))]
 
 

@@ -147,14 +147,17 @@ def endpoint_error(
     return float(distance(end, path.end, space, condition).mean())
 
 
-def cost_matrix(path: Path, space: Space, condition: Condition) -> np.ndarray:
-    """GITS' c_ij (framework/grids/gits.py) for q = 1 as float64 (m + 1, m + 1), infinite where j <= i."""
+def cost_matrix(path: Path, space: Space, condition: Condition, stochastic: bool = False) -> np.ndarray:
+    """GITS' c_ij (framework/grids/gits.py) for q = 1 as float64 (m + 1, m + 1), infinite where j <= i.
+
+    A `stochastic` solver forgets errors as the reverse SDE does: on Gaussian data twice as fast, in the exponent.
+    """
     count = len(path.cleans)
     scale = path.scale(space, condition)
     costs = np.full((count + 1, count + 1), np.inf)
     for j in range(1, count + 1):
         ratio, target = path.nodes[j].ratio, path.state(j)
-        carried = scale / math.hypot(scale, ratio)
+        carried = (scale / math.hypot(scale, ratio)) ** (2 if stochastic else 1)
         for i in range(j):
             euler = combine([(1.0, path.cleans[i]), (ratio, path.noises[i])])
             costs[i, j] = carried * float(distance(euler, target, space, condition).mean())

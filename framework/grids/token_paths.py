@@ -31,16 +31,17 @@ from framework.processes.by_component import parts_of
 from framework.processes.categorical import Categorical
 from framework.processes.gaussian import Gaussian
 from framework.processes.process import Process
-from framework.sampler import sample
+from framework.sampler import Loop, sample
 from framework.solvers.categorical.ancestral import Ancestral
 from framework.solvers.plan import Solver
-from framework.solvers.splitting import fitting
+from framework.solvers.splitting import Splitting, fitting
 from framework.spaces import Space
 from framework.state import Condition, State, components
 
 
 def component_costs(
     denoiser: Denoiser,
+    solver: Solver | Loop,
     teacher: Solver,
     process: Process,
     times: Tensor,
@@ -53,6 +54,7 @@ def component_costs(
 
     Args:
         denoiser: of the joint state.
+        solver: the one that is to walk the grid.
         teacher: what moves Gaussian components on the fine grid; tokens are moved by ancestral sampling.
         process: of the state, with tokens in it.
         times: the fine grid, float64 (m + 1,).
@@ -63,9 +65,9 @@ def component_costs(
         UserError: the teacher does not look at each of the times once.
     """
     recorded = Recorded(denoiser, times[:-1])
-    solver = Ancestral() if isinstance(process, Categorical) else fitting(teacher, process)
-    end = sample(recorded, solver, times, space, condition, key, process=process)
-    seen = recorded.at(times[:-1], solver)
+    walking = Ancestral() if isinstance(process, Categorical) else fitting(teacher, process)
+    end = sample(recorded, walking, times, space, condition, key, process=process)
+    seen = recorded.at(times[:-1], walking)
     total = np.zeros((len(times), len(times)))
     for name, part in parts_of(process).items():
         if isinstance(part, Categorical):
@@ -75,7 +77,8 @@ def component_costs(
             states = [(_part(p.x_t, name), _part(p.clean, name)) for p in seen]
             path = path_of(part.schedule, times, states, _part(end, name), part.space, condition)
             scale = max(path.scale(part.space, condition), 1e-12)
-            total += (cost_matrix(path, part.space, condition) / scale) ** power
+            own = solver.components.get(name, solver.continuous) if isinstance(solver, Splitting) else solver
+            total += (cost_matrix(path, part.space, condition, own.stochastic) / scale) ** power  # type: ignore[union-attr]
     return total
 
 

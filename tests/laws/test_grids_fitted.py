@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +85,33 @@ def test_a_cost_is_the_distance_of_one_euler_step(schedule: Schedule) -> None:
         y = combine([(1 / there.alpha, landed)])
         expected = float(distance(y, path.state(j), space, condition).mean()) * scale / math.hypot(scale, there.ratio)
         assert costs[i, j] == pytest.approx(expected, rel=1e-4, abs=1e-7)
+
+
+def test_the_reverse_sde_forgets_twice_as_fast() -> None:
+    """On Gaussian data of deviation c, c / sqrt(c^2 + u^2) of a difference in y at ratio u is left at the end of the ODE,
+    and the square of that at the end of the SDE.
+    """
+    schedule, space, condition, c = Flow(), Double((1,)), rows(1), 0.7
+    denoiser, times = Linear(schedule, c), UniformTime()(schedule, 2000)[500:]
+    node = float(schedule.sigma(times[0]) / schedule.alpha(times[0]))
+    carried = c / math.hypot(c, node)
+    for solver, power in ((Euler(), 1), (DDPM(), 2)):
+        here = torch.tensor([[1.0], [1.1]], dtype=torch.float64) * float(schedule.alpha(times[0]))
+        ends = [sample(denoiser, solver, times, space, condition, key(1), initial=x[None]) for x in here]
+        assert float(ends[1] - ends[0]) / 0.1 == pytest.approx(carried**power, rel=0.01)  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """The exact denoiser of N(0, std^2)."""
+
+    schedule: Schedule
+    std: float
+
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition) -> Prediction:
+        alpha, sigma = self.schedule.alpha_sigma(t)
+        gain = alpha * self.std**2 / (alpha**2 * self.std**2 + sigma**2)
+        return Prediction(combine([(gain, x_t)]), x_t, alpha, sigma)
 
 
 def test_gamma_is_the_best_of_those_that_are_tried() -> None:

@@ -36,7 +36,7 @@ COUNT = 256
 def costs(chain: Chain, process: Categorical, times: Tensor, count: int = COUNT, power: float = 1.0) -> np.ndarray:
     condition, key = TensorDict({}, batch_size=[count]), SampleKey(0, tuple(range(count)))
     denoiser = ChainDenoiser(chain, process)
-    return component_costs(denoiser, DPMpp2M(), process, times, chain.space, condition, key, power)  # type: ignore[arg-type]
+    return component_costs(denoiser, Ancestral(), DPMpp2M(), process, times, chain.space, condition, key, power)  # type: ignore[arg-type]
 
 
 def fitted(chain: Chain, process: Categorical, steps: int, grid: GITS) -> Tensor:
@@ -106,7 +106,7 @@ def test_a_product_pays_for_both_kinds() -> None:
     space = ProductSpace({name: part.space for name, part in process.processes.items()})  # type: ignore[attr-defined]
     condition, key = TensorDict({}, batch_size=[count]), SampleKey(0, tuple(range(count)))
     arguments = (space, condition, key)
-    both = component_costs(denoiser, DPMpp2M(), process, times, *arguments, power=1.0)  # type: ignore[arg-type]
+    both = component_costs(denoiser, Splitting(), DPMpp2M(), process, times, *arguments, power=1.0)  # type: ignore[arg-type]
 
     class Point:
         """The point alone, for a label that is never known."""
