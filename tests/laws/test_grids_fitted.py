@@ -88,8 +88,8 @@ def test_a_cost_is_the_distance_of_one_euler_step(schedule: Schedule) -> None:
 
 
 def test_the_reverse_sde_forgets_twice_as_fast() -> None:
-    """On Gaussian data of deviation c, c / sqrt(c^2 + u^2) of a difference in y at ratio u is left at the end of the ODE,
-    and the square of that at the end of the SDE.
+    """On Gaussian data of deviation c the ODE leaves c / sqrt(c^2 + u^2) of a difference in y at ratio u, the SDE its
+    square.
     """
     schedule, space, condition, c = Flow(), Double((1,)), rows(1), 0.7
     denoiser, times = Linear(schedule, c), UniformTime()(schedule, 2000)[500:]
