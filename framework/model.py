@@ -42,7 +42,7 @@ from framework.processes.process import Process
 from framework.sampler import Hook, Loop
 from framework.samples import Samples
 from framework.schedules import Schedule
-from framework.self_conditioning import Remembering, takes_part
+from framework.self_conditioning import Remembering, RememberingEachRun, takes_part
 from framework.solvers.dpmpp import DPMpp2M
 from framework.solvers.plan import Solver
 from framework.solvers.splitting import fitting
@@ -260,6 +260,8 @@ class Model:
         def make() -> FittedGrid:
             condition = self.condition(rows)
             denoiser: Denoiser = InBatches(self.denoiser(), batch_size)
+            if takes_part(self.network):
+                denoiser = RememberingEachRun(denoiser)
             if guidance is not None:
                 denoiser = guidance(denoiser, self.modality.null(condition))
             key = SampleKey(FITTING_SEED, tuple(range(len(rows))))

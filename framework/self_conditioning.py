@@ -61,6 +61,21 @@ class Remembering:
         self._previous = None if rest or not batches else self._previous[at]
 
 
+class RememberingEachRun(Remembering):
+    """The same for many runs of the same rows, as fitting a grid takes: where time rises, another run begins."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__(denoiser)
+        self._time = float("inf")
+
+    def __call__(self, x_t: State, t: Tensor, condition: Condition) -> Prediction:
+        time = float(t.detach().max())
+        if time > self._time:
+            self._previous = None
+        self._time = time
+        return super().__call__(x_t, t, condition)
+
+
 def in_training(denoiser: Denoiser, x_t: State, t: Tensor, condition: Condition, rows: Tensor) -> Condition:
     """The condition with a first prediction, without gradients, in the rows (B,) that are True, and zeros elsewhere."""
     index = rows.nonzero()[:, 0]

@@ -27,7 +27,7 @@ from framework.processes.gaussian import Gaussian
 from framework.processes.product import Product
 from framework.sampler import sample
 from framework.schedules import Flow, Shifted
-from framework.self_conditioning import Remembering, in_training
+from framework.self_conditioning import Remembering, RememberingEachRun, in_training
 from framework.solvers.categorical.ancestral import Ancestral
 from framework.solvers.ddim import DDIM
 from framework.solvers.dpmpp import DPMpp2M
@@ -145,6 +145,16 @@ def test_a_network_hears_what_it_said_last_in_the_rows_that_are_chosen() -> None
     again(x[:2], t[:2], nothing(2))  # other rows: it begins anew
     assert [heard is None for heard in network.heard] == [True, False, False, True]
     assert torch.allclose(network.heard[1], torch.tensor([0.0, 0.0, 9.0]).softmax(-1).expand(4, 1, 3))  # type: ignore[arg-type]
+
+
+def test_each_of_many_runs_begins_with_nothing_said() -> None:
+    """A run's times fall, or stay where a method asks twice; a higher one is another run's."""
+    network = Constantly(torch.zeros(2), torch.zeros(CLASSES))
+    told = RememberingEachRun(denoiser(network))
+    x = TensorDict({"point": torch.zeros(2, 2), "label": torch.full((2, 1), CLASSES)}, batch_size=[2])
+    for time in (1.0, 0.5, 0.5, 0.2, 0.9, 0.1, 1.0):
+        told(x, torch.full((2,), time, dtype=torch.float64), nothing(2))
+    assert [heard is None for heard in network.heard] == [True, False, False, False, True, False, True]
 
 
 class Two:
